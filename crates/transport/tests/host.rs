@@ -204,7 +204,7 @@ fn a_burst_becomes_durable_whole_and_in_order() {
     let heard = take(&mut host.port(puppet).0);
     assert_eq!(
         heard,
-        ["answer 0..=0 4", "event 102", "answer 1..=1 4", "event 104"]
+        ["answer 0..=0 4", "answer 1..=1 4", "event 102", "event 104"]
     );
 }
 
