@@ -10,6 +10,8 @@ use core::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::checksum::crc32c;
+
 /// Raw bytes with their CRC-32C.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Attachment {
@@ -21,7 +23,7 @@ impl Attachment {
     /// Computes the checksum: once, where the bytes are made.
     #[must_use]
     pub fn new(bytes: Bytes) -> Self {
-        let checksum = crc32c::crc32c(&bytes);
+        let checksum = crc32c(&bytes);
         Self { bytes, checksum }
     }
 
@@ -46,7 +48,7 @@ impl Attachment {
     /// True when the bytes are what their maker wrote.
     #[must_use]
     pub fn verify(&self) -> bool {
-        crc32c::crc32c(&self.bytes) == self.checksum
+        crc32c(&self.bytes) == self.checksum
     }
 }
 
@@ -181,7 +183,7 @@ impl Frame {
             out.put_u32_le(attachment.checksum);
         }
         out.extend_from_slice(&self.head);
-        let checksum = crc32c::crc32c(&out[start + 4..]);
+        let checksum = crc32c(&out[start + 4..]);
         out[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
     }
 
@@ -224,7 +226,7 @@ impl Frame {
         if flat.len() < head_end {
             return Err(short(head_end));
         }
-        if crc32c::crc32c(&flat[4..head_end]) != checksum {
+        if crc32c(&flat[4..head_end]) != checksum {
             return Err(FrameError::HeadChecksum);
         }
         let mut attachments = Attachments::None;

@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod cell;
+mod checksum;
 mod digest;
 mod frame;
 mod host;
@@ -17,6 +18,7 @@ mod time;
 mod wire;
 
 pub use cell::{Cell, Sink};
+pub use checksum::{crc32c, crc32c_append};
 pub use digest::{Digest, Rename};
 pub use frame::{
     ATTACHMENTS_MAX, Attachment, Attachments, FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES_MAX,
