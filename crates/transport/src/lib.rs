@@ -4,16 +4,37 @@
 
 extern crate alloc;
 
+mod cell;
+mod digest;
 mod frame;
+mod host;
 mod ids;
+mod link;
+mod machine;
+mod outbox;
 mod rng;
 mod time;
+mod wire;
 
+pub use cell::{Cell, Sink};
+pub use digest::{Digest, Rename};
 pub use frame::{
     ATTACHMENTS_MAX, Attachment, Attachments, FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES_MAX,
+};
+pub use host::{
+    BurstId, Host, HostError, HostOptions, HostStats, MachineRef, Port, ReplayError, Shell,
 };
 pub use ids::{
     ClusterId, GroupId, Incarnation, Key, NodeId, Peer, ProtocolId, RequestId, RequestRange, Ticket,
 };
+pub use link::{Closed, Incoming, SendError, Transport};
+pub use machine::{
+    Halt, Input, LinkState, Machine, SnapshotId, Start, StoreError, StoreOp, Stored,
+};
+pub use outbox::{Effect, Outbox};
 pub use rng::Rng;
 pub use time::Time;
+pub use wire::{
+    Class, Decoder, Encoder, NoRecord, WIRE_VERSION, Wire, WireError, decode_message,
+    decode_record, encode_message, encode_record, message_key,
+};
