@@ -5,9 +5,9 @@
 //! [Herlihy and Wing 1990]. The search is Wing and Gong's, with Lowe's memory of visited
 //! configurations [Lowe 2017], on each partition by itself [Horn and Kroening 2015].
 //!
-//! The problem is NP-complete: the cost grows with the number of operations open at once, hardly with
-//! the length. An operation without an answer stays open for ever, and each one can double the work;
-//! give writes unique values, and few of them unknown ends.
+//! The problem is NP-complete: the cost grows with the number of operations open at once, hardly
+//! with the length. An operation without an answer stays open for ever, and each one can double the
+//! work; give writes unique values, and few of them unknown ends.
 
 mod map;
 mod search;
@@ -79,7 +79,8 @@ pub struct Operation<M: Model> {
     pub op: M::Op,
 }
 
-/// How much work a check may do, in steps of the model; memory grows with it (about 50 bytes a step).
+/// How much work a check may do, in steps of the model; memory grows with it, by some 50 bytes a
+/// step at most unless very many operations are open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Calls of [`Model::step`] over all partitions; shrinking may use as many again.
