@@ -1,5 +1,7 @@
 //! The checker on known histories, against a naive one on random histories, and on a long one.
 
+use std::time::Duration;
+
 use quorate_sim::linearizability::{
     Budget, Counterexample, Map, MapOp, MapOutput, Model, Operation, Register, Verdict, check,
 };
@@ -344,6 +346,33 @@ fn random_histories_get_the_verdict_of_a_naive_checker() {
         legal > 2_000 && illegal > 2_000,
         "{legal} legal, {illegal} illegal"
     );
+}
+
+#[test]
+fn a_long_past_changes_no_verdict() {
+    let mut rng = Rng::new(2);
+    for round in 0..4_000 {
+        // The sets of the search are made of words: let the random part straddle two of them.
+        let past = rng.between(57, 66);
+        let mut history: Vec<Op> = (0..past).map(|i| put(i * 10, i * 10 + 1, 1)).collect();
+        history.push(delete(past * 10, past * 10 + 1));
+        let begin = history.len();
+        for _ in 0..8 {
+            let value = rng.between(1, 3);
+            let mut op = random_operation(&mut rng, value);
+            let shift = Duration::from_nanos(1_000);
+            op.called = op.called + shift;
+            op.returned = op.returned.map(|(at, output)| (at + shift, output));
+            history.push(op);
+        }
+        let expected = naive(None, &history[begin..].iter().collect::<Vec<_>>());
+        assert_eq!(
+            is_legal(&history),
+            expected,
+            "round {round}: {:#?}",
+            &history[begin..]
+        );
+    }
 }
 
 /// A history of `count` operations on one register by `clients`, each busy all the time; an
