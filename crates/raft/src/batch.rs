@@ -1,0 +1,490 @@
+//! The log's unit: an immutable batch of entries with one encoding, shared by reference count.
+//!
+//! A batch is what the caller's arena becomes when it is frozen: `head, payload, entry ends`, in
+//! one allocation, checksummed once on the leader. The same bytes go to every socket, into every
+//! journal and to every state machine; an entry is a slice of them. A batch is never rewritten: a
+//! [`View`] says which of its entries count.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_transport::{Attachment, Decoder, Encoder, WireError};
+
+use crate::types::{Index, NUMBER_MAX, Term};
+
+/// Bytes before the payload: term (u64), first index (u64), entry count (u32), payload length
+/// (u32), kind (u8), zeros; little-endian.
+const HEAD: usize = 32;
+/// Entries of one batch at most.
+pub const BATCH_COUNT_MAX: usize = 1 << 20;
+
+/// What the entries of a batch mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Commands of the state machine.
+    Normal = 0,
+    /// One empty entry, by which a new leader commits what came before it. [Raft §8]
+    Noop = 1,
+}
+
+/// Commands on their way into the log, written one after the other into one arena.
+#[derive(Clone)]
+pub struct Proposals {
+    arena: BytesMut,
+    ends: Vec<u32>,
+}
+
+impl Default for Proposals {
+    fn default() -> Self {
+        Self::with_capacity(0, 0)
+    }
+}
+
+impl fmt::Debug for Proposals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} commands, {} bytes]", self.count(), self.payload_len())
+    }
+}
+
+impl Proposals {
+    /// An arena that takes `count` commands of `bytes` bytes in all without growing.
+    #[must_use]
+    pub fn with_capacity(bytes: usize, count: usize) -> Self {
+        let mut arena = BytesMut::with_capacity(HEAD + bytes + 4 * count);
+        arena.put_bytes(0, HEAD);
+        Self { arena, ends: Vec::with_capacity(count) }
+    }
+
+    /// A single command.
+    #[must_use]
+    pub fn one(command: &[u8]) -> Self {
+        let mut one = Self::with_capacity(command.len(), 1);
+        one.push(command);
+        one
+    }
+
+    /// Copies a command into the arena.
+    pub fn push(&mut self, command: &[u8]) {
+        self.arena.extend_from_slice(command);
+        self.end();
+    }
+
+    /// Writes a command straight into the arena; what `write` appends is the command.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut dyn BufMut)) {
+        write(&mut self.arena);
+        self.end();
+    }
+
+    /// How many commands it holds.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True without a command.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all commands.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.arena.len() - HEAD
+    }
+
+    /// Takes over the commands of `other`, in order.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let offset = self.payload_len() as u32;
+        self.arena.extend_from_slice(&other.arena[HEAD..]);
+        self.ends.extend(other.ends.iter().map(|end| end + offset));
+    }
+
+    /// Makes the batch: fills the head in, adds the ends, computes the checksum.
+    pub(crate) fn freeze(self, first: Index, term: Term, kind: Kind) -> Batch {
+        let Self { mut arena, ends } = self;
+        let payload_len = (arena.len() - HEAD) as u32;
+        let count = ends.len() as u32;
+        let mut head = &mut arena[..HEAD];
+        head.put_u64_le(term.0);
+        head.put_u64_le(first.0);
+        head.put_u32_le(count);
+        head.put_u32_le(payload_len);
+        head.put_u8(kind as u8);
+        arena.reserve(4 * ends.len());
+        ends.iter().for_each(|end| arena.put_u32_le(*end));
+        Batch { data: Attachment::new(arena.freeze()), first, term, kind, count, payload_len }
+    }
+
+    fn end(&mut self) {
+        let end = u32::try_from(self.payload_len()).expect("an arena stays below 4 GiB");
+        self.ends.push(end);
+    }
+}
+
+/// An immutable run of entries of one term.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Batch {
+    data: Attachment,
+    first: Index,
+    term: Term,
+    kind: Kind,
+    count: u32,
+    payload_len: u32,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.first.0 + u64::from(self.count) - 1;
+        write!(f, "{:?}..{last}@{:?}", self.first, self.term)?;
+        if self.kind == Kind::Noop { write!(f, " noop") } else { Ok(()) }
+    }
+}
+
+impl Batch {
+    /// The empty entry of a new leader.
+    pub(crate) fn noop(first: Index, term: Term) -> Self {
+        Proposals::one(&[]).freeze(first, term, Kind::Noop)
+    }
+
+    /// Reads a batch that came from a peer or a disk, its checksum already verified.
+    ///
+    /// # Errors
+    /// [`WireError::Rule`]: its lengths, ends or numbers contradict each other.
+    pub fn decode(data: Attachment) -> Result<Self, WireError> {
+        let rule = |rule| WireError::Rule { field: "batch", rule };
+        let bytes = data.bytes();
+        if bytes.len() < HEAD {
+            return Err(rule("has a whole head"));
+        }
+        let number = |at: usize| {
+            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight bytes"))
+        };
+        let small = |at: usize| {
+            u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes are four bytes"))
+        };
+        let (term, first) = (Term(number(0)), Index(number(8)));
+        let (count, payload_len) = (small(16), small(20));
+        let kind = match bytes[24] {
+            0 => Kind::Normal,
+            1 => Kind::Noop,
+            _ => return Err(rule("is of a known kind")),
+        };
+        if count == 0 || count as usize > BATCH_COUNT_MAX {
+            return Err(rule("holds 1 to 2^20 entries"));
+        }
+        if first == Index::ZERO || first.0 > NUMBER_MAX || term.0 > NUMBER_MAX {
+            return Err(rule("has an index from 1 and numbers up to 2^62"));
+        }
+        let want = HEAD as u64 + u64::from(payload_len) + 4 * u64::from(count);
+        if bytes.len() as u64 != want {
+            return Err(rule("is as long as its lengths say"));
+        }
+        let batch = Self { data, first, term, kind, count, payload_len };
+        let mut last = 0;
+        for entry in 0..count as usize {
+            let end = batch.end(entry);
+            if end < last {
+                return Err(rule("has entry ends in order"));
+            }
+            last = end;
+        }
+        if last != payload_len as usize {
+            return Err(rule("ends with its last entry"));
+        }
+        Ok(batch)
+    }
+
+    /// The term of its entries.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The encoded bytes, as they travel.
+    #[must_use]
+    pub fn encoded(&self) -> &Attachment {
+        &self.data
+    }
+
+    fn entry(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.end(at - 1) };
+        &self.data.bytes()[HEAD + start..HEAD + self.end(at)]
+    }
+
+    fn end(&self, at: usize) -> usize {
+        let at = HEAD + self.payload_len as usize + 4 * at;
+        let end = self.data.bytes()[at..at + 4].try_into().expect("four bytes are four bytes");
+        u32::from_le_bytes(end) as usize
+    }
+}
+
+/// Some consecutive entries of a batch: at least one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct View {
+    batch: Batch,
+    skip: u32,
+    take: u32,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.batch)?;
+        if self.take < self.batch.count {
+            write!(f, " only {}..={}", self.first(), self.last())?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Batch> for View {
+    fn from(batch: Batch) -> Self {
+        Self { skip: 0, take: batch.count, batch }
+    }
+}
+
+impl View {
+    /// The index of its first entry.
+    #[must_use]
+    pub fn first(&self) -> Index {
+        Index(self.batch.first.0 + u64::from(self.skip))
+    }
+
+    /// The index of its last entry.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        Index(self.batch.first.0 + u64::from(self.skip + self.take) - 1)
+    }
+
+    /// The term of all its entries.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.batch.term
+    }
+
+    /// What its entries mean.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.batch.kind
+    }
+
+    /// How many entries it shows.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.take as usize
+    }
+
+    /// Bytes of its entries.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        let start = if self.skip == 0 { 0 } else { self.batch.end(self.skip as usize - 1) };
+        self.batch.end((self.skip + self.take) as usize - 1) - start
+    }
+
+    /// Each entry in order. Entries of a [`Kind::Noop`] are empty and mean nothing.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let skip = self.skip as usize;
+        (skip..skip + self.take as usize).map(|at| self.batch.entry(at))
+    }
+
+    /// The entry at `index`, as bytes that share the batch's memory.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<Bytes> {
+        if index < self.first() || index > self.last() {
+            return None;
+        }
+        let entry = self.batch.entry((index.0 - self.batch.first.0) as usize);
+        Some(self.batch.data.bytes().slice_ref(entry))
+    }
+
+    /// The part from `first` on; `None` where nothing is left.
+    #[must_use]
+    pub fn from_index(&self, first: Index) -> Option<Self> {
+        let gone = self.first().distance(first);
+        if gone >= u64::from(self.take) {
+            return None;
+        }
+        let gone = gone as u32;
+        Some(Self { batch: self.batch.clone(), skip: self.skip + gone, take: self.take - gone })
+    }
+
+    /// The part up to `last`; `None` where nothing is left.
+    #[must_use]
+    pub fn upto_index(&self, last: Index) -> Option<Self> {
+        if last < self.first() {
+            return None;
+        }
+        let keep = self.first().distance(last).saturating_add(1).min(u64::from(self.take)) as u32;
+        Some(Self { batch: self.batch.clone(), skip: self.skip, take: keep })
+    }
+
+    /// The bytes it takes to send it.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.batch.data.bytes().len()
+    }
+
+    /// The batch it is a view of.
+    #[must_use]
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
+        to.value(&(self.skip, self.take));
+        to.attach(self.batch.data.clone());
+    }
+
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let (skip, take): (u32, u32) = from.value("view")?;
+        let batch = Batch::decode(from.attachment()?)?;
+        let shown = u64::from(skip) + u64::from(take);
+        if take == 0 || shown > u64::from(batch.count) {
+            return Err(WireError::Rule { field: "view", rule: "shows entries of its batch" });
+        }
+        Ok(Self { batch, skip, take })
+    }
+}
+
+/// Consecutive views; none and one need no heap.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum Views {
+    /// No view.
+    #[default]
+    None,
+    /// One view.
+    One(View),
+    /// Two or more, each beginning where the one before ends.
+    Many(Vec<View>),
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+/// Views of one message at most.
+pub(crate) const VIEWS_MAX: usize = 128;
+
+impl Views {
+    /// All views in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[View] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => core::slice::from_ref(one),
+            Self::Many(all) => all,
+        }
+    }
+
+    /// Adds a view at the end.
+    pub fn push(&mut self, view: View) {
+        *self = match core::mem::take(self) {
+            Self::None => Self::One(view),
+            Self::One(first) => Self::Many(alloc::vec![first, view]),
+            Self::Many(mut all) => {
+                all.push(view);
+                Self::Many(all)
+            }
+        };
+    }
+
+    /// The last index, where there is one.
+    #[must_use]
+    pub fn last(&self) -> Option<Index> {
+        self.as_slice().last().map(View::last)
+    }
+
+    pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
+        to.value(&(self.as_slice().len() as u8));
+        self.as_slice().iter().for_each(|view| view.encode(to));
+    }
+
+    /// Reads views and checks that each begins where the one before ends.
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let count: u8 = from.value("views")?;
+        let rule = |rule| Err(WireError::Rule { field: "views", rule });
+        if usize::from(count) > VIEWS_MAX {
+            return rule("are at most 128");
+        }
+        let mut views = Self::None;
+        for _ in 0..count {
+            let view = View::decode(from)?;
+            if views.last().is_some_and(|last| view.first() != last.next()) {
+                return rule("follow each other without a gap");
+            }
+            if views.as_slice().last().is_some_and(|before| before.term() > view.term()) {
+                return rule("have terms that never fall");
+            }
+            views.push(view);
+        }
+        Ok(views)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn batch(first: u64, commands: &[&[u8]]) -> Batch {
+        let mut proposals = Proposals::default();
+        commands.iter().for_each(|command| proposals.push(command));
+        proposals.freeze(Index(first), Term(3), Kind::Normal)
+    }
+
+    #[test]
+    fn a_batch_has_one_encoding_and_its_entries_are_slices_of_it() {
+        let made = batch(5, &[b"one", b"", b"three"]);
+        let read = Batch::decode(made.encoded().clone()).unwrap();
+        assert_eq!(read, made);
+        let view = View::from(read);
+        assert_eq!(view.entries().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+        let third = view.entry(Index(7)).unwrap();
+        assert!(made.encoded().bytes().as_ptr_range().contains(&third.as_ptr()));
+        assert_eq!((view.first(), view.last(), view.payload_len()), (Index(5), Index(7), 8));
+    }
+
+    #[test]
+    fn a_view_is_cut_at_either_end_and_never_empty() {
+        let view = View::from(batch(5, &[b"a", b"bb", b"ccc"]));
+        let tail = view.from_index(Index(6)).unwrap();
+        assert_eq!((tail.first(), tail.last(), tail.payload_len()), (Index(6), Index(7), 5));
+        let middle = tail.upto_index(Index(6)).unwrap();
+        assert_eq!(middle.entries().collect::<Vec<_>>(), [b"bb"]);
+        assert_eq!(view.from_index(Index(8)), None);
+        assert_eq!(view.upto_index(Index(4)), None);
+        assert_eq!(view.from_index(Index(1)), Some(view.clone()));
+        assert_eq!(view.upto_index(Index(99)), Some(view));
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_head_or_ends_is_refused_or_read_alike() {
+        let good = batch(5, &[b"one", b"two"]);
+        let bytes = good.encoded().bytes();
+        for at in (0..HEAD).chain(HEAD + 6..bytes.len()) {
+            for change in [1u8, 0x80, 0xff] {
+                let mut bad = bytes.to_vec();
+                bad[at] ^= change;
+                if let Ok(read) = Batch::decode(Attachment::new(Bytes::from(bad))) {
+                    let view = View::from(read);
+                    assert_eq!(view.entries().map(<[u8]>::len).sum::<usize>(), view.payload_len());
+                }
+            }
+        }
+        for len in 0..bytes.len() {
+            assert!(Batch::decode(Attachment::new(bytes.slice(..len))).is_err());
+        }
+    }
+
+    #[test]
+    fn arenas_are_joined_in_order() {
+        let mut first = Proposals::one(b"ab");
+        first.append(&Proposals::one(b"c"));
+        let view = View::from(first.freeze(Index(1), Term(1), Kind::Normal));
+        assert_eq!(view.entries().collect::<Vec<_>>(), vec![&b"ab"[..], b"c"]);
+    }
+}

@@ -1,0 +1,160 @@
+//! How a Raft node is set up.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use quorate_transport::NodeId;
+
+use crate::error::Error;
+
+/// Voters of one group at most.
+pub const VOTERS_MAX: usize = 31;
+
+/// The configuration of one node; the same on all nodes of a group but for what is said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The voting members, this node among them. Fixed for the life of the group so far.
+    pub voters: Vec<NodeId>,
+    /// How often a leader tells its followers that it lives. A third of `election_timeout_min` or
+    /// less, so that one lost heartbeat ends no leadership. Default 50 ms.
+    pub heartbeat_interval: Duration,
+    /// The least silence after which a follower asks for votes, and how long a voter stays true to
+    /// a leader it has heard. Several round trips plus a slow sync; shorter fails over sooner and
+    /// more often for nothing. Default 300 ms.
+    pub election_timeout_min: Duration,
+    /// The greatest such silence; the wider the span, the fewer split votes. Default 600 ms.
+    pub election_timeout_max: Duration,
+    /// How long a follower waits at the most before it asks for votes when the connection to its
+    /// leader was closed. Default 10 ms.
+    pub link_down_delay_max: Duration,
+    /// How long an unanswered append may be under way before it is sent again. Default 150 ms.
+    pub resend_after: Duration,
+    /// Payload of one batch at most, and so of one proposal, in bytes. Default 1 MiB.
+    pub batch_bytes_max: usize,
+    /// Entries sent to one follower and not yet acknowledged, in bytes; at least two batches, so
+    /// that a batch is never split. Default 8 MiB.
+    pub window_bytes_max: usize,
+    /// Appends sent to one follower and not yet acknowledged. Default 256.
+    pub window_count_max: usize,
+    /// Payload that a leader takes in beyond what is committed, in bytes; past it proposals are
+    /// refused as busy. Default 64 MiB.
+    pub uncommitted_bytes_max: usize,
+    /// Payload emitted as committed and not yet reported as applied, in bytes; past it no more is
+    /// emitted, and proposals are refused. Default 64 MiB.
+    pub unapplied_bytes_max: usize,
+    /// Reads that wait for a round of heartbeats at most. Default 65,536 ranges.
+    pub reads_max: usize,
+    /// Payload of compacted entries kept in memory for slow followers, in bytes; one that is
+    /// slower gets a snapshot. Default 16 MiB.
+    pub keep_bytes_max: usize,
+    /// Bytes of one piece of a snapshot. Default 256 KiB.
+    pub snapshot_chunk_bytes: usize,
+}
+
+impl Config {
+    /// The defaults for these voters.
+    #[must_use]
+    pub fn new(voters: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            voters: voters.into_iter().collect(),
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
+            link_down_delay_max: Duration::from_millis(10),
+            resend_after: Duration::from_millis(150),
+            batch_bytes_max: 1 << 20,
+            window_bytes_max: 8 << 20,
+            window_count_max: 256,
+            uncommitted_bytes_max: 64 << 20,
+            unapplied_bytes_max: 64 << 20,
+            reads_max: 1 << 16,
+            keep_bytes_max: 16 << 20,
+            snapshot_chunk_bytes: 256 << 10,
+        }
+    }
+
+    /// Checks every rule.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field and the rule it breaks.
+    pub fn validate(&self, node: NodeId) -> Result<(), Error> {
+        let unique: BTreeSet<_> = self.voters.iter().collect();
+        let ms = Duration::from_millis(1);
+        let rules = [
+            ("voters", "holds 1 to 31 nodes", (1..=VOTERS_MAX).contains(&self.voters.len())),
+            ("voters", "names no node twice", unique.len() == self.voters.len()),
+            ("voters", "holds this node", unique.contains(&node)),
+            ("heartbeat_interval", "is at least 1 ms", self.heartbeat_interval >= ms),
+            (
+                "election_timeout_min",
+                "is at least twice the heartbeat interval",
+                self.election_timeout_min >= self.heartbeat_interval * 2,
+            ),
+            (
+                "election_timeout_max",
+                "is not below election_timeout_min",
+                self.election_timeout_max >= self.election_timeout_min,
+            ),
+            ("resend_after", "is at least 1 ms", self.resend_after >= ms),
+            (
+                "batch_bytes_max",
+                "is between 1 KiB and 16 MiB",
+                (1 << 10..=16 << 20).contains(&self.batch_bytes_max),
+            ),
+            (
+                "window_bytes_max",
+                "holds two batches",
+                self.window_bytes_max / 2 >= self.batch_bytes_max,
+            ),
+            ("window_count_max", "is at least 1", self.window_count_max >= 1),
+            (
+                "uncommitted_bytes_max",
+                "holds a batch",
+                self.uncommitted_bytes_max >= self.batch_bytes_max,
+            ),
+            (
+                "unapplied_bytes_max",
+                "holds a batch",
+                self.unapplied_bytes_max >= self.batch_bytes_max,
+            ),
+            ("reads_max", "is at least 1", self.reads_max >= 1),
+            (
+                "snapshot_chunk_bytes",
+                "is between 1 byte and 16 MiB",
+                (1..=16 << 20).contains(&self.snapshot_chunk_bytes),
+            ),
+        ];
+        match rules.into_iter().find(|(_, _, kept)| !kept) {
+            Some((field, rule, _)) => Err(Error::Config { field, rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_rule_is_named() {
+        let node = NodeId(1);
+        let good = Config::new([node, NodeId(2), NodeId(3)]);
+        assert_eq!(good.validate(node), Ok(()));
+        let breaks: [(&str, fn(&mut Config)); 6] = [
+            ("voters", |c| c.voters.clear()),
+            ("voters", |c| c.voters.push(NodeId(1))),
+            ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_secs(1)),
+            ("election_timeout_max", |c| c.election_timeout_max = Duration::ZERO),
+            ("window_bytes_max", |c| c.window_bytes_max = 1),
+            ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
+        ];
+        for (want, change) in breaks {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let Err(Error::Config { field, .. }) = bad.validate(node) else { panic!("{want}") };
+            assert_eq!(field, want);
+        }
+        assert!(good.validate(NodeId(9)).is_err());
+    }
+}

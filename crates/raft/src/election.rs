@@ -1,0 +1,175 @@
+//! Followers and candidates: timers, pre-votes, votes. [Raft §5.2, thesis §9.6]
+
+use alloc::collections::BTreeSet;
+
+use quorate_transport::{NodeId, Outbox, Time};
+
+use crate::message::Message;
+use crate::raft::{Raft, Role};
+use crate::record::Record;
+use crate::types::{Index, Term};
+
+type Out<'a> = &'a mut Outbox<Raft>;
+
+impl Raft {
+    /// Enters `term`, or goes back to following in the present one.
+    pub(crate) fn become_follower(&mut self, now: Time, term: Term, out: Out<'_>) {
+        if self.is_leader() {
+            self.give_up_leadership(out);
+        }
+        if term > self.term {
+            (self.term, self.vote) = (term, None);
+            self.vote_ticket = out.persist(Record::Vote { term, vote: None });
+        }
+        self.role = Role::Follower;
+        self.leader = None;
+        self.contact = None;
+        // What is committed is in every later leader's log. [Raft §5.4]
+        self.matched = self.commit;
+        self.ack_due = false;
+        self.reset_election(now);
+    }
+
+    /// The election timer fired, or might as well have.
+    pub(crate) fn campaign(&mut self, now: Time, out: Out<'_>) {
+        if self.majority() == 1 {
+            return self.become_candidate(now, false, out);
+        }
+        self.leader = None;
+        self.contact = None;
+        self.ack_due = false;
+        self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
+        self.reset_election(now);
+        let (last, last_term) = (self.log.last(), self.log.last_term());
+        let message = Message::PreVote { term: self.term.next(), last, last_term };
+        for peer in self.peers() {
+            // A pre-vote promises nothing at either end.
+            out.send_eager(peer, message.clone());
+        }
+    }
+
+    /// Asks for votes in a new term; its own counts once it is durable.
+    pub(crate) fn become_candidate(&mut self, now: Time, transfer: bool, out: Out<'_>) {
+        self.stats.campaigns += 1;
+        self.term = self.term.next();
+        self.vote = Some(self.node);
+        self.vote_ticket = out.persist(Record::Vote { term: self.term, vote: self.vote });
+        self.leader = None;
+        self.contact = None;
+        self.matched = self.commit;
+        self.ack_due = false;
+        self.role = Role::Candidate { votes: BTreeSet::new(), own: self.vote_ticket };
+        self.reset_election(now);
+        let (last, last_term) = (self.log.last(), self.log.last_term());
+        let message = Message::Vote { term: self.term, last, last_term, transfer };
+        for peer in self.peers() {
+            // After its own vote and its whole log: else a crash could let it campaign in the
+            // same term again with a shorter log.
+            out.send(peer, message.clone());
+        }
+    }
+
+    pub(crate) fn on_pre_vote(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        term: Term,
+        last: (Index, Term),
+        out: Out<'_>,
+    ) {
+        let granted =
+            term > self.term && self.log.is_up_to_date(last.0, last.1) && !self.is_loyal(now);
+        let term = if granted { term } else { self.term };
+        out.send_after(self.vote_ticket, from, Message::PreVoteReply { term, granted });
+    }
+
+    pub(crate) fn on_pre_vote_reply(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        term: Term,
+        granted: bool,
+        out: Out<'_>,
+    ) {
+        if !granted {
+            if term > self.term {
+                self.become_follower(now, term, out);
+            }
+            return;
+        }
+        let (majority, current) = (self.majority(), self.term.next());
+        if let Role::PreCandidate { votes } = &mut self.role
+            && term == current
+        {
+            votes.insert(from);
+            if votes.len() >= majority {
+                self.become_candidate(now, false, out);
+            }
+        }
+    }
+
+    pub(crate) fn on_vote(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        term: Term,
+        last: (Index, Term),
+        transfer: bool,
+        out: Out<'_>,
+    ) {
+        if term > self.term {
+            if self.is_loyal(now) && !transfer {
+                return; // a leader is near: whoever asks has been away [Raft §6]
+            }
+            self.become_follower(now, term, out);
+        }
+        let free = self.vote.is_none_or(|vote| vote == from);
+        let granted = term == self.term && free && self.log.is_up_to_date(last.0, last.1);
+        if granted && self.vote.is_none() {
+            self.vote = Some(from);
+            self.vote_ticket = out.persist(Record::Vote { term, vote: self.vote });
+        }
+        if granted {
+            self.reset_election(now);
+        }
+        out.send_after(self.vote_ticket, from, Message::VoteReply { term: self.term, granted });
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, now: Time, from: NodeId, granted: bool, out: Out<'_>) {
+        if let Role::Candidate { votes, .. } = &mut self.role
+            && granted
+        {
+            votes.insert(from);
+            self.count_votes(now, out);
+        }
+    }
+
+    pub(crate) fn count_votes(&mut self, now: Time, out: Out<'_>) {
+        let majority = self.majority();
+        if let Role::Candidate { votes, .. } = &self.role
+            && votes.len() >= majority
+        {
+            self.become_leader(now, out);
+        }
+    }
+
+    /// The connection to the leader was closed: it has likely died. Others notice as well, so the
+    /// one whose short wait ends first finds them willing.
+    pub(crate) fn on_leader_link_down(&mut self, now: Time) {
+        self.contact = None;
+        let wait = self.rng.duration(core::time::Duration::ZERO, self.config.link_down_delay_max);
+        self.election_at = self.election_at.min(now + wait);
+    }
+
+    /// True while this node stays true to a leader it has heard of late; a leader itself is until
+    /// it has lost its majority.
+    fn is_loyal(&self, now: Time) -> bool {
+        let fresh = |contact: Time| now.since(contact) < self.config.election_timeout_min;
+        self.is_leader() || (self.leader.is_some() && self.contact.is_some_and(fresh))
+    }
+
+    pub(crate) fn reset_election(&mut self, now: Time) {
+        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        self.election_at = now + self.rng.duration(min, max);
+    }
+}

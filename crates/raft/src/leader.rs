@@ -1,0 +1,512 @@
+//! Leading: proposals, replication, commit, reads, hand-over. [Raft §5.3, §5.4.2, §8]
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+
+use quorate_transport::{LinkState, NodeId, Outbox, RequestId, RequestRange, Time};
+
+use crate::batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View};
+use crate::message::Message;
+use crate::progress::{Pace, Progress};
+use crate::quorum;
+use crate::raft::{Pending, Raft, Role};
+use crate::record::Record;
+use crate::request::{Rejection, Reply};
+use crate::types::{Index, Term};
+
+type Out<'a> = &'a mut Outbox<Raft>;
+
+/// What only a leader knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// The empty entry of this term: reads wait until it is committed.
+    first: Index,
+    heartbeat_at: Time,
+    /// When to see whether a majority still answers.
+    quorum_at: Time,
+    /// The last round of heartbeats that reads wait for.
+    round: u64,
+    reads: VecDeque<Reads>,
+    /// Reads have come since the last round began.
+    round_due: bool,
+    transfer: Option<Transfer>,
+}
+
+/// Reads that one round confirms.
+#[derive(Clone, Debug)]
+struct Reads {
+    ids: RequestRange,
+    index: Index,
+    round: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Transfer {
+    id: RequestId,
+    to: NodeId,
+    told: bool,
+    until: Time,
+}
+
+impl Leader {
+    pub(crate) fn deadline(&self) -> Time {
+        let transfer = self.transfer.as_ref().map_or(Time::MAX, |transfer| transfer.until);
+        self.heartbeat_at.min(self.quorum_at).min(transfer)
+    }
+}
+
+impl Raft {
+    pub(crate) fn become_leader(&mut self, now: Time, out: Out<'_>) {
+        self.stats.elections_won += 1;
+        let first = self.log.last().next();
+        let peers = self.peers().into_iter().map(|peer| (peer, Progress::new(first, now)));
+        self.role = Role::Leader(Box::new(Leader {
+            peers: peers.collect(),
+            first,
+            heartbeat_at: now,
+            quorum_at: now + self.config.election_timeout_min,
+            round: 0,
+            reads: VecDeque::new(),
+            round_due: false,
+            transfer: None,
+        }));
+        self.leader = Some(self.node);
+        self.contact = None;
+        self.append_own(Batch::noop(first, self.term), out);
+        // The heartbeat is due at once, and the timer will find it so.
+    }
+
+    /// Answers all that only a leader could do. Entries already in the log keep their requests
+    /// waiting: their fate is not known yet.
+    pub(crate) fn give_up_leadership(&mut self, out: Out<'_>) {
+        let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower) else {
+            return;
+        };
+        let gone = Reply::Rejected(Rejection::NotLeader { leader: None });
+        leader.reads.iter().for_each(|reads| out.answer_eager(reads.ids, gone.clone()));
+        if let Some(transfer) = leader.transfer {
+            out.answer_eager(transfer.id, Reply::Transferred);
+        }
+        self.intake = None;
+        while let Some(unfrozen) = self.pending.pop_back_if(|p| p.first > self.log.last()) {
+            out.answer_eager(unfrozen.ids, gone.clone());
+        }
+    }
+
+    pub(crate) fn on_propose(&mut self, id: RequestId, proposals: Proposals, out: Out<'_>) {
+        if let Err(rejection) = self.admit(&proposals) {
+            self.stats.busy += u64::from(rejection == Rejection::Busy);
+            return out.answer_eager(id, Reply::Rejected(rejection)); // nothing was done
+        }
+        let (bytes, count) = (proposals.payload_len(), proposals.count());
+        self.stats.proposed += count as u64;
+        let fits = |open: &Proposals| {
+            open.payload_len() + bytes <= self.config.batch_bytes_max
+                && open.count() + count <= BATCH_COUNT_MAX
+        };
+        if self.intake.as_ref().is_some_and(|open| !fits(open)) {
+            self.freeze(out);
+        }
+        let open = self.intake.as_ref().map_or(0, Proposals::count) as u64;
+        let first = Index(self.log.last().0 + open + 1);
+        let last = Index(first.0 + count as u64 - 1);
+        match &mut self.intake {
+            Some(open) => open.append(&proposals),
+            None => self.intake = Some(proposals),
+        }
+        match self.pending.back_mut() {
+            // Only requests of one batch are answered together: they commit together.
+            Some(back) if back.first > self.log.last() && back.ids.last.0 + 1 == id.0 => {
+                back.ids.last = id;
+                back.last = last;
+            }
+            _ => self.pending.push_back(Pending { ids: id.into(), first, last, term: self.term }),
+        }
+    }
+
+    fn admit(&self, proposals: &Proposals) -> Result<(), Rejection> {
+        let Role::Leader(leader) = &self.role else {
+            return Err(Rejection::NotLeader { leader: self.leader });
+        };
+        let bytes = proposals.payload_len();
+        if proposals.is_empty() {
+            return Err(Rejection::Empty);
+        }
+        if bytes > self.config.batch_bytes_max || proposals.count() > BATCH_COUNT_MAX {
+            return Err(Rejection::TooLarge);
+        }
+        if leader.transfer.is_some() {
+            return Err(Rejection::Transferring);
+        }
+        let open = self.intake.as_ref().map_or(0, Proposals::payload_len);
+        let uncommitted = self.log.bytes_after(self.commit) + (open + bytes) as u64;
+        let unapplied = self.log.bytes_between(self.applied, self.commit);
+        let busy = uncommitted > self.config.uncommitted_bytes_max as u64
+            || unapplied > self.config.unapplied_bytes_max as u64;
+        if busy { Err(Rejection::Busy) } else { Ok(()) }
+    }
+
+    /// Turns the open arena into a batch of the log.
+    fn freeze(&mut self, out: Out<'_>) {
+        if let Some(open) = self.intake.take() {
+            let batch = open.freeze(self.log.last().next(), self.term, Kind::Normal);
+            self.append_own(batch, out);
+        }
+    }
+
+    fn append_own(&mut self, batch: Batch, out: Out<'_>) {
+        let view = View::from(batch);
+        let ticket = out.persist(Record::append(self.log.last_term(), view.clone()));
+        self.log.append(view, ticket);
+    }
+
+    /// The end of a burst: freeze, send, begin a round of reads.
+    pub(crate) fn settle_leader(&mut self, now: Time, out: Out<'_>) {
+        self.freeze(out);
+        self.begin_round(now, out);
+        let Role::Leader(mut leader) = core::mem::replace(&mut self.role, Role::Follower) else {
+            return;
+        };
+        for (peer, progress) in &mut leader.peers {
+            self.replicate(now, *peer, progress, out);
+            let known = self.commit.min(progress.matched);
+            if progress.commit_sent < known {
+                progress.commit_sent = known;
+                let message = Message::Commit { term: self.term, commit: self.commit };
+                // A majority stands behind the commit index, not this node's disk.
+                out.send_eager(*peer, message);
+            }
+        }
+        self.role = Role::Leader(leader);
+    }
+
+    /// Sends a follower all that its window takes.
+    fn replicate(&mut self, now: Time, peer: NodeId, progress: &mut Progress, out: Out<'_>) {
+        let (count, bytes) = (self.config.window_count_max, self.config.window_bytes_max);
+        while progress.next <= self.log.last() && progress.may_send(count, bytes) {
+            let prev = progress.next.previous();
+            let Some(prev_term) = self.log.term_at(prev) else {
+                return self.begin_snapshot(now, peer, progress, out);
+            };
+            let views = self.log.run(progress.next, self.config.batch_bytes_max);
+            let Some(last) = views.last() else { return };
+            let bytes = views.as_slice().iter().map(View::encoded_len).sum();
+            progress.on_sent(last, bytes, now);
+            progress.commit_sent = self.commit;
+            self.stats.appends_sent += 1;
+            let (term, commit) = (self.term, self.commit);
+            // Entries travel while this node's own disk works: its replica counts once durable.
+            out.send_eager(peer, Message::Append { term, prev, prev_term, commit, views });
+        }
+    }
+
+    pub(crate) fn on_appended(&mut self, now: Time, from: NodeId, matched: Index, out: Out<'_>) {
+        let last = self.log.last();
+        let Some(progress) = self.progress(from) else {
+            return;
+        };
+        progress.contact = now;
+        if matched > last {
+            self.stats.refused += 1;
+            return;
+        }
+        let raised = progress.on_appended(matched);
+        match progress.pace {
+            Pace::Probe { .. } if matched.next() >= progress.next => progress.become_replicate(),
+            Pace::Snapshot { snapshot, .. } if snapshot.id.index <= matched.0 => {
+                progress.become_probe(matched.next());
+            }
+            _ => {}
+        }
+        if raised {
+            self.maybe_commit(out);
+            self.continue_transfer(out);
+        }
+    }
+
+    pub(crate) fn on_conflict(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        prev: Index,
+        hint: (Index, Term),
+    ) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let Some(progress) = leader.peers.get_mut(&from) else {
+            return;
+        };
+        progress.contact = now;
+        let stale = match progress.pace {
+            Pace::Probe { .. } => prev != progress.next.previous(),
+            Pace::Replicate => false,
+            Pace::Snapshot { .. } => true,
+        };
+        if prev <= progress.matched || stale {
+            return; // late: the logs are known to agree beyond it
+        }
+        let agree = self.log.last_at_most(hint.0.min(prev.previous()), hint.1);
+        progress.become_probe(agree.next().min(prev));
+    }
+
+    pub(crate) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: u64, out: Out<'_>) {
+        let resend_after = self.config.resend_after;
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let latest = leader.round;
+        let Some(progress) = leader.peers.get_mut(&from) else {
+            return;
+        };
+        progress.contact = now;
+        let overdue = |sent: Time| now.since(sent) >= resend_after;
+        let lost = match progress.pace {
+            Pace::Probe { waits } => waits && overdue(progress.sent),
+            Pace::Replicate => progress.oldest_flight().is_some_and(overdue),
+            Pace::Snapshot { .. } => false,
+        };
+        if lost {
+            self.stats.resends += 1;
+            let next = match progress.pace {
+                Pace::Probe { .. } => progress.next,
+                _ => progress.matched.next(),
+            };
+            progress.become_probe(next);
+        }
+        if let Pace::Snapshot { snapshot, offset } = progress.pace
+            && overdue(progress.sent)
+        {
+            progress.sent = now;
+            self.read_chunk(from, snapshot.id, offset, out);
+        }
+        let Some(progress) = self.progress(from) else {
+            return;
+        };
+        if round > progress.round && round <= latest {
+            progress.round = round;
+            self.confirm_reads(out);
+        }
+    }
+
+    /// An entry of this term that a majority has durably is committed, and all before it.
+    /// [Raft §5.4.2]
+    pub(crate) fn maybe_commit(&mut self, out: Out<'_>) {
+        let own = self.log.durable_index(self.durable);
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let matched = leader.peers.values().map(|progress| progress.matched.0);
+        let voters = self.config.voters.len();
+        let reached = Index(quorum::reached(matched.chain([own.0]), voters));
+        if reached > self.commit && self.log.term_at(reached) == Some(self.term) {
+            self.advance_commit(reached, out);
+        }
+    }
+
+    pub(crate) fn on_read(&mut self, id: RequestId, out: Out<'_>) {
+        let refusal = match &self.role {
+            Role::Leader(leader) if self.commit < leader.first => Rejection::NotReady,
+            Role::Leader(leader) if leader.reads.len() >= self.config.reads_max => Rejection::Busy,
+            Role::Leader(_) => return self.take_read(id),
+            _ => Rejection::NotLeader { leader: self.leader },
+        };
+        out.answer_eager(id, Reply::Rejected(refusal)); // nothing was done
+    }
+
+    fn take_read(&mut self, id: RequestId) {
+        let index = self.commit;
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.round_due = true;
+        let round = leader.round + 1;
+        match leader.reads.back_mut() {
+            Some(reads)
+                if reads.round == round && reads.index == index && reads.ids.last.0 + 1 == id.0 =>
+            {
+                reads.ids.last = id;
+            }
+            _ => leader.reads.push_back(Reads { ids: id.into(), index, round }),
+        }
+    }
+
+    /// One round of heartbeats confirms every read that came before it.
+    fn begin_round(&mut self, now: Time, out: Out<'_>) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if core::mem::take(&mut leader.round_due) {
+            leader.round += 1;
+            self.send_heartbeats(now, out);
+            self.confirm_reads(out);
+        }
+    }
+
+    fn confirm_reads(&mut self, out: Out<'_>) {
+        let voters = self.config.voters.len();
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let rounds = leader.peers.values().map(|progress| progress.round);
+        let reached = quorum::reached(rounds.chain([leader.round]), voters);
+        while let Some(reads) = leader.reads.pop_front_if(|reads| reads.round <= reached) {
+            // A majority still followed this leader after the read had come.
+            out.answer_eager(reads.ids, Reply::ReadAt { index: reads.index });
+        }
+    }
+
+    fn send_heartbeats(&mut self, now: Time, out: Out<'_>) {
+        let (term, commit) = (self.term, self.commit);
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        for (peer, progress) in &mut leader.peers {
+            progress.commit_sent = progress.commit_sent.max(commit.min(progress.matched));
+            let round = leader.round;
+            // The term is durable since the election, and a heartbeat promises nothing else.
+            out.send_eager(*peer, Message::Heartbeat { term, commit, round });
+        }
+    }
+
+    pub(crate) fn on_leader_timer(&mut self, now: Time, out: Out<'_>) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if let Some(transfer) = leader.transfer.take_if(|transfer| transfer.until <= now) {
+            out.answer_eager(transfer.id, Reply::Rejected(Rejection::TransferFailed));
+        }
+        if leader.quorum_at <= now {
+            leader.quorum_at = now + self.config.election_timeout_min;
+            if !self.hears_majority(now) {
+                self.stats.quorum_lost += 1;
+                return self.become_follower(now, self.term, out);
+            }
+        }
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        if leader.heartbeat_at <= now {
+            self.send_heartbeats(now, out);
+        }
+    }
+
+    fn hears_majority(&self, now: Time) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        let within = self.config.election_timeout_min;
+        let near = leader.peers.values().filter(|progress| now.since(progress.contact) <= within);
+        near.count() + 1 >= self.majority()
+    }
+
+    pub(crate) fn on_follower_link(&mut self, now: Time, peer: NodeId, state: LinkState) {
+        let Some(progress) = self.progress(peer) else {
+            return;
+        };
+        let paused = matches!(progress.pace, Pace::Snapshot { .. });
+        if paused {
+            return; // its next piece is asked for again when a heartbeat is answered
+        }
+        match state {
+            LinkState::Up => progress.become_probe(progress.matched.next()),
+            LinkState::Down | LinkState::Full => {
+                progress.become_probe(progress.matched.next());
+                progress.pace = Pace::Probe { waits: true };
+                progress.sent = now;
+            }
+        }
+    }
+
+    pub(crate) fn on_transfer(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        to: Option<NodeId>,
+        out: Out<'_>,
+    ) {
+        let until = now + self.config.election_timeout_min;
+        let refusal = match &mut self.role {
+            Role::Leader(leader) => {
+                let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
+                let to = to.or(best.map(|(peer, _)| *peer));
+                match to.filter(|to| leader.peers.contains_key(to)) {
+                    Some(_) if leader.transfer.is_some() => Rejection::Transferring,
+                    Some(to) => {
+                        leader.transfer = Some(Transfer { id, to, told: false, until });
+                        self.freeze(out);
+                        return self.continue_transfer(out);
+                    }
+                    None => Rejection::TransferFailed,
+                }
+            }
+            _ => Rejection::NotLeader { leader: self.leader },
+        };
+        out.answer_eager(id, Reply::Rejected(refusal)); // nothing was done
+    }
+
+    /// Tells the target to campaign as soon as it has everything.
+    fn continue_transfer(&mut self, out: Out<'_>) {
+        let (last, term) = (self.log.last(), self.term);
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let Some(transfer) = &mut leader.transfer else {
+            return;
+        };
+        let ready = leader.peers.get(&transfer.to).is_some_and(|progress| progress.matched == last);
+        if ready && !transfer.told {
+            transfer.told = true;
+            out.send_eager(transfer.to, Message::TimeoutNow { term }); // asks, promises nothing
+        }
+    }
+
+    pub(crate) fn progress(&mut self, peer: NodeId) -> Option<&mut Progress> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.peers.get_mut(&peer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn write_leader_digest(
+        &self,
+        leader: &Leader,
+        now: Time,
+        rename: &quorate_transport::Rename,
+        into: &mut quorate_transport::Digest,
+    ) {
+        let rest = |at: Time| at.since(now).as_nanos() as u64;
+        into.u64(leader.first.0);
+        into.u64(rest(leader.heartbeat_at));
+        into.u64(rest(leader.quorum_at));
+        into.u64(leader.round);
+        into.bool(leader.round_due);
+        for reads in &leader.reads {
+            into.u64(reads.ids.count());
+            into.u64(reads.index.0);
+            into.u64(reads.round);
+        }
+        into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
+        let mut peers: alloc::vec::Vec<_> = leader.peers.iter().collect();
+        peers.sort_by_key(|(peer, _)| rename.node(**peer));
+        for (_, progress) in peers {
+            into.u64(progress.matched.0);
+            into.u64(progress.next.0);
+            into.u64(progress.round);
+            into.u64(progress.commit_sent.0);
+            into.u64(now.since(progress.contact).as_nanos() as u64);
+            match progress.pace {
+                Pace::Probe { waits } => into.bool(waits),
+                Pace::Replicate => into.u64(3),
+                Pace::Snapshot { snapshot, offset } => {
+                    into.u64(4);
+                    into.u64(snapshot.id.index);
+                    into.u64(offset);
+                }
+            }
+            into.u64(progress.in_flight().1 as u64);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod batch;
+mod config;
+mod election;
+mod error;
+mod follower;
+mod leader;
+mod log;
+mod message;
+mod progress;
+mod quorum;
+mod raft;
+mod record;
+mod request;
+mod snapshot;
+mod state;
+mod stats;
+mod types;
+
+pub use batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View, Views};
+pub use config::{Config, VOTERS_MAX};
+pub use error::Error;
+pub use message::Message;
+pub use raft::Raft;
+pub use record::{Record, Snapshot};
+pub use request::{Event, Rejection, Reply, Request, RoleName};
+pub use stats::{PeerStatus, Stats, Status};
+pub use types::{Index, Term};

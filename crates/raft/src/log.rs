@@ -1,0 +1,374 @@
+//! The log in memory: a window of views behind a compacted prefix.
+
+use alloc::collections::VecDeque;
+
+use quorate_transport::{Digest, Ticket};
+
+use crate::batch::{VIEWS_MAX, View, Views};
+use crate::types::{Index, Term};
+
+#[derive(Clone, Debug)]
+struct Slot {
+    view: View,
+    /// The record that made it durable first; increasing along the log.
+    ticket: Ticket,
+    /// The record that keeps it now: later than `ticket` once a checkpoint has moved it.
+    home: Ticket,
+    /// Payload bytes of the log up to the end of this view, since the log began.
+    bytes: u64,
+}
+
+/// What came of an append to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// All of it was there.
+    Known,
+    /// These views are new; everything from the first of them on is replaced.
+    New(Views),
+    /// It contradicts an entry at or below the limit.
+    Contradiction(Index),
+}
+
+/// The entries after `base`, in order, without a gap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    base: Index,
+    base_term: Term,
+    slots: VecDeque<Slot>,
+    /// Payload bytes up to `base`.
+    base_bytes: u64,
+}
+
+impl Log {
+    /// The last entry that is no longer here; its term is still known.
+    pub(crate) fn base(&self) -> Index {
+        self.base
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        self.slots.back().map_or(self.base, |slot| slot.view.last())
+    }
+
+    pub(crate) fn last_term(&self) -> Term {
+        self.slots.back().map_or(self.base_term, |slot| slot.view.term())
+    }
+
+    /// The term of an entry; `None` where it is compacted or not yet here.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base {
+            return Some(self.base_term);
+        }
+        self.slot(index).map(|slot| slot.view.term())
+    }
+
+    /// The record that makes the entry durable; [`Ticket::ZERO`] for the compacted prefix.
+    pub(crate) fn ticket_at(&self, index: Index) -> Ticket {
+        self.slot(index).map_or(Ticket::ZERO, |slot| slot.ticket)
+    }
+
+    /// The last entry whose record is durable.
+    pub(crate) fn durable_index(&self, upto: Ticket) -> Index {
+        if self.slots.back().is_some_and(|slot| slot.ticket <= upto) {
+            return self.last();
+        }
+        match self.slots.partition_point(|slot| slot.ticket <= upto) {
+            0 => self.base,
+            at => self.slots[at - 1].view.last(),
+        }
+    }
+
+    /// Payload bytes of the entries after `index`, to the view.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        let all = self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
+        all - self.bytes_upto(index)
+    }
+
+    /// Payload bytes of the entries after `from` up to `to`, to the view.
+    pub(crate) fn bytes_between(&self, from: Index, to: Index) -> u64 {
+        self.bytes_upto(to).saturating_sub(self.bytes_upto(from))
+    }
+
+    fn bytes_upto(&self, index: Index) -> u64 {
+        if index >= self.last() {
+            return self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
+        }
+        self.slot(index).map_or(self.base_bytes, |slot| slot.bytes)
+    }
+
+    /// The rest of the view that holds `from`, up to `to`.
+    pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket)> {
+        let slot = self.slot(from)?;
+        let view = slot.view.from_index(from)?.upto_index(to)?;
+        Some((view, slot.ticket))
+    }
+
+    /// Consecutive views from `from` on: at least one, then as many as stay within `bytes_max`.
+    pub(crate) fn run(&self, from: Index, bytes_max: usize) -> Views {
+        let mut views = Views::None;
+        let mut bytes = 0;
+        for slot in self.slots.iter().skip(self.position(from)) {
+            let Some(view) = slot.view.from_index(from) else {
+                continue;
+            };
+            bytes += view.encoded_len();
+            let full = bytes > bytes_max || views.as_slice().len() == VIEWS_MAX;
+            if full && views != Views::None {
+                break;
+            }
+            views.push(view);
+        }
+        views
+    }
+
+    /// What is new in `views`, comparing terms. Entries at or below `limit` are known to be right.
+    pub(crate) fn fit(&self, views: &Views, limit: Index) -> Fit {
+        let all = views.as_slice();
+        for (number, view) in all.iter().enumerate() {
+            let known = self.term_at(view.last().min(limit));
+            if view.first() <= limit && known.is_some_and(|term| term != view.term()) {
+                return Fit::Contradiction(view.first());
+            }
+            let from = view.first().max(limit.next());
+            let Some(conflict) = self.first_difference(view, from) else {
+                continue;
+            };
+            let mut new = Views::None;
+            if let Some(rest) = view.from_index(conflict) {
+                new.push(rest);
+            }
+            all[number + 1..].iter().for_each(|view| new.push(view.clone()));
+            return Fit::New(new);
+        }
+        Fit::Known
+    }
+
+    /// The first entry of `view` from `from` on that is not here as it is there.
+    fn first_difference(&self, view: &View, from: Index) -> Option<Index> {
+        let mut index = from;
+        while index <= view.last() {
+            let Some(slot) = self.slot(index) else {
+                return Some(index);
+            };
+            if slot.view.term() != view.term() {
+                return Some(index);
+            }
+            index = slot.view.last().next();
+        }
+        None
+    }
+
+    /// Appends after cutting whatever lies from the view's first index on.
+    pub(crate) fn append(&mut self, view: View, ticket: Ticket) {
+        if view.first() <= self.last() {
+            self.truncate(view.first().previous());
+        }
+        assert!(view.first() == self.last().next(), "the log has no gap");
+        let before = self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
+        let bytes = before + view.payload_len() as u64;
+        self.slots.push_back(Slot { view, ticket, home: ticket, bytes });
+    }
+
+    /// Drops every entry after `last`.
+    fn truncate(&mut self, last: Index) {
+        while let Some(slot) = self.slots.pop_back_if(|slot| slot.view.last() > last) {
+            if let Some(view) = slot.view.upto_index(last) {
+                let bytes = slot.bytes - slot.view.payload_len() as u64;
+                let bytes = bytes + view.payload_len() as u64;
+                self.slots.push_back(Slot { view, bytes, ..slot });
+            }
+        }
+    }
+
+    /// Drops whole views up to `index`; one that reaches beyond it stays whole.
+    pub(crate) fn compact(&mut self, index: Index) {
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.view.last() <= index) {
+            self.base = slot.view.last();
+            self.base_term = slot.view.term();
+            self.base_bytes = slot.bytes;
+        }
+    }
+
+    /// Begins anew after a snapshot, or where a journal begins.
+    pub(crate) fn reset(&mut self, base: Index, base_term: Term) {
+        self.slots.clear();
+        (self.base, self.base_term) = (base, base_term);
+    }
+
+    /// The oldest record that still keeps an entry after `index`.
+    pub(crate) fn oldest_home(&self, index: Index) -> Option<Ticket> {
+        let needed = self.slots.iter().filter(|slot| slot.view.last() > index);
+        needed.map(|slot| slot.home).min()
+    }
+
+    /// Moves every entry after `index` to new records, in order, if one of them is kept by a
+    /// record before `before`. All move, so that a replay from any of the old records on meets
+    /// the whole of them again.
+    pub(crate) fn rehome(
+        &mut self,
+        index: Index,
+        before: Ticket,
+        mut persist: impl FnMut(Term, View) -> Ticket,
+    ) {
+        let first = index.max(self.base).next();
+        let start = self.slot(first).map_or(first, |slot| slot.view.first());
+        let mut prev_term = self.term_at(start.previous()).unwrap_or(Term::ZERO);
+        if self.oldest_home(index).is_some_and(|home| home < before) {
+            for slot in self.slots.iter_mut().filter(|slot| slot.view.last() > index) {
+                slot.home = persist(prev_term, slot.view.clone());
+                prev_term = slot.view.term();
+            }
+        }
+    }
+
+    /// The last index at or before `index` whose term is at most `term`. [Raft §5.3]
+    pub(crate) fn last_at_most(&self, index: Index, term: Term) -> Index {
+        let mut at = index.min(self.last());
+        while let Some(slot) = self.slot(at) {
+            if slot.view.term() <= term {
+                return at;
+            }
+            at = slot.view.first().previous();
+        }
+        at
+    }
+
+    /// Whether a log that ends in (`index`, `term`) is at least as up to date. [Raft §5.4.1]
+    pub(crate) fn is_up_to_date(&self, index: Index, term: Term) -> bool {
+        (term, index) >= (self.last_term(), self.last())
+    }
+
+    pub(crate) fn digest(&self, into: &mut Digest) {
+        into.u64(self.base.0);
+        into.u64(self.base_term.0);
+        for slot in &self.slots {
+            into.u64(slot.view.first().0);
+            into.u64(slot.view.term().0);
+            slot.view.entries().for_each(|entry| into.bytes(entry));
+        }
+    }
+
+    fn slot(&self, index: Index) -> Option<&Slot> {
+        if index <= self.base {
+            return None;
+        }
+        self.slots.get(self.position(index))
+    }
+
+    /// Where the view of `index` stands, or would.
+    fn position(&self, index: Index) -> usize {
+        match self.slots.back() {
+            Some(back) if back.view.first() <= index && index <= back.view.last() => {
+                self.slots.len() - 1
+            }
+            _ => self.slots.partition_point(|slot| slot.view.last() < index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Kind, Proposals};
+
+    fn view(first: u64, count: usize, term: u64) -> View {
+        let mut proposals = Proposals::default();
+        (0..count).for_each(|_| proposals.push(b"x"));
+        proposals.freeze(Index(first), Term(term), Kind::Normal).into()
+    }
+
+    fn views(all: &[View]) -> Views {
+        let mut views = Views::None;
+        all.iter().for_each(|view| views.push(view.clone()));
+        views
+    }
+
+    /// 1..=3 of term 1, 4..=8 of term 2.
+    fn log() -> Log {
+        let mut log = Log::default();
+        log.append(view(1, 3, 1), Ticket(1));
+        log.append(view(4, 5, 2), Ticket(2));
+        log
+    }
+
+    #[test]
+    fn what_is_there_is_known_and_what_is_new_begins_at_the_first_difference() {
+        let log = log();
+        let limit = Index(2);
+        assert_eq!(log.fit(&views(&[view(1, 3, 1), view(4, 5, 2)]), limit), Fit::Known);
+        assert_eq!(
+            log.fit(&views(&[view(4, 2, 2)]), limit),
+            Fit::Known,
+            "a short one cuts nothing"
+        );
+        let new = view(4, 2, 3);
+        assert_eq!(log.fit(&views(&[view(2, 2, 1), new.clone()]), limit), Fit::New(views(&[new])));
+        let longer = view(4, 7, 2);
+        let tail = longer.from_index(Index(9)).unwrap();
+        assert_eq!(log.fit(&views(&[longer]), limit), Fit::New(views(&[tail])));
+        assert_eq!(log.fit(&views(&[view(1, 2, 9)]), limit), Fit::Contradiction(Index(1)));
+    }
+
+    #[test]
+    fn a_conflict_inside_a_batch_cuts_it_and_the_cut_one_can_be_sent_again() {
+        let mut log = log();
+        log.append(view(6, 1, 3), Ticket(3));
+        assert_eq!((log.last(), log.last_term()), (Index(6), Term(3)));
+        assert_eq!(log.term_at(Index(5)), Some(Term(2)));
+        let run = log.run(Index(4), usize::MAX);
+        let shown: alloc::vec::Vec<_> =
+            run.as_slice().iter().map(|v| (v.first(), v.last())).collect();
+        assert_eq!(shown, [(Index(4), Index(5)), (Index(6), Index(6))]);
+        assert_eq!(log.bytes_after(Index(3)), 3);
+        assert_eq!(log.durable_index(Ticket(2)), Index(5));
+    }
+
+    #[test]
+    fn compaction_inside_a_batch_keeps_the_batch() {
+        let mut log = log();
+        log.compact(Index(5));
+        assert_eq!((log.base(), log.term_at(Index(3))), (Index(3), Some(Term(1))));
+        assert_eq!(log.term_at(Index(2)), None);
+        assert_eq!(log.bytes_after(Index(3)), 5);
+        log.compact(Index(8));
+        assert_eq!((log.base(), log.last(), log.last_term()), (Index(8), Index(8), Term(2)));
+    }
+
+    #[test]
+    fn a_run_is_bounded_but_never_empty() {
+        let log = log();
+        assert_eq!(log.run(Index(1), 0).last(), Some(Index(3)));
+        assert_eq!(log.run(Index(2), usize::MAX).last(), Some(Index(8)));
+        assert_eq!(log.run(Index(9), usize::MAX), Views::None);
+    }
+
+    #[test]
+    fn last_log_comparison_puts_the_term_first() {
+        let log = log();
+        assert!(log.is_up_to_date(Index(8), Term(2)));
+        assert!(log.is_up_to_date(Index(1), Term(3)));
+        assert!(!log.is_up_to_date(Index(7), Term(2)));
+        assert!(!log.is_up_to_date(Index(99), Term(1)));
+    }
+
+    #[test]
+    fn backing_off_skips_whole_terms() {
+        let log = log();
+        assert_eq!(log.last_at_most(Index(7), Term(1)), Index(3));
+        assert_eq!(log.last_at_most(Index(99), Term(2)), Index(8));
+        assert_eq!(log.last_at_most(Index(7), Term(0)), Index(0));
+    }
+
+    #[test]
+    fn moved_records_keep_their_durability_and_free_their_old_place() {
+        let mut log = log();
+        assert_eq!(log.oldest_home(Index(2)), Some(Ticket(1)));
+        let mut next = 6;
+        log.rehome(Index(2), Ticket(2), |_, _| {
+            next += 1;
+            Ticket(next)
+        });
+        assert_eq!(log.oldest_home(Index(2)), Some(Ticket(7)));
+        assert_eq!(log.oldest_home(Index(3)), Some(Ticket(8)));
+        assert_eq!(log.durable_index(Ticket(1)), Index(3));
+    }
+}

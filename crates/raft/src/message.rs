@@ -1,0 +1,267 @@
+//! What the nodes of a group tell each other.
+
+use bytes::Bytes;
+use quorate_transport::{Attachment, Class, Decoder, Encoder, SnapshotId, Wire, WireError};
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Views;
+use crate::types::{Index, NUMBER_MAX, Term};
+
+/// A message; `term` is the sender's unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Would you vote for me? Changes nothing at either end. [Raft thesis §9.6]
+    PreVote {
+        /// The term that the sender would campaign in.
+        term: Term,
+        /// Its last entry.
+        last: Index,
+        /// The term of that.
+        last_term: Term,
+    },
+    /// The answer to a pre-vote.
+    PreVoteReply {
+        /// The term asked about when granted, else the voter's own.
+        term: Term,
+        /// Whether the sender would have the vote.
+        granted: bool,
+    },
+    /// Vote for me. [Raft §5.2]
+    Vote {
+        /// The campaign's term.
+        term: Term,
+        /// The candidate's last entry.
+        last: Index,
+        /// The term of that.
+        last_term: Term,
+        /// The leader asked for this campaign: voters need not be true to it.
+        transfer: bool,
+    },
+    /// The answer to a vote request.
+    VoteReply {
+        /// The voter's term.
+        term: Term,
+        /// Whether the candidate has its vote.
+        granted: bool,
+    },
+    /// Entries, after the one at `prev`. [Raft §5.3]
+    Append {
+        /// The leader's term.
+        term: Term,
+        /// The entry before the first.
+        prev: Index,
+        /// Its term.
+        prev_term: Term,
+        /// The leader's commit index.
+        commit: Index,
+        /// The entries.
+        views: Views,
+    },
+    /// Everything up to `matched` is durable here and as the leader of `term` has it.
+    Appended {
+        /// The term of that leader.
+        term: Term,
+        /// The last such entry.
+        matched: Index,
+    },
+    /// The entry before the first is not here.
+    Conflict {
+        /// The follower's term.
+        term: Term,
+        /// The `prev` that was refused.
+        prev: Index,
+        /// An earlier place at which the logs may agree.
+        hint: Index,
+        /// The term of the follower's entry there.
+        hint_term: Term,
+    },
+    /// The leader lives.
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+        /// The leader's commit index.
+        commit: Index,
+        /// The round of reads that an answer confirms; each leader's own sequence.
+        round: u64,
+    },
+    /// The answer to a heartbeat.
+    HeartbeatReply {
+        /// The follower's term: another than the heartbeat's ends that leadership.
+        term: Term,
+        /// The heartbeat's round.
+        round: u64,
+    },
+    /// The commit index, where no append is due that would tell it; needs no answer.
+    Commit {
+        /// The leader's term.
+        term: Term,
+        /// Its commit index.
+        commit: Index,
+    },
+    /// A piece of the leader's snapshot. [Raft §7]
+    Snapshot {
+        /// The leader's term.
+        term: Term,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where the piece belongs.
+        offset: u64,
+        /// The length of the whole.
+        len: u64,
+        /// The CRC-32C of the whole.
+        checksum: u32,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// How far a snapshot has arrived.
+    SnapshotReply {
+        /// The follower's term.
+        term: Term,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The piece that is wanted next.
+        next: u64,
+    },
+    /// Campaign now: the leader hands over. [Raft thesis §3.10]
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
+}
+
+/// A message without its attachments, as it travels.
+#[derive(Serialize, Deserialize)]
+enum Head {
+    PreVote { term: Term, last: Index, last_term: Term },
+    PreVoteReply { term: Term, granted: bool },
+    Vote { term: Term, last: Index, last_term: Term, transfer: bool },
+    VoteReply { term: Term, granted: bool },
+    Append { term: Term, prev: Index, prev_term: Term, commit: Index },
+    Appended { term: Term, matched: Index },
+    Conflict { term: Term, prev: Index, hint: Index, hint_term: Term },
+    Heartbeat { term: Term, commit: Index, round: u64 },
+    HeartbeatReply { term: Term, round: u64 },
+    Commit { term: Term, commit: Index },
+    Snapshot { term: Term, index: u64, of: u64, offset: u64, len: u64, checksum: u32 },
+    SnapshotReply { term: Term, index: u64, of: u64, next: u64 },
+    TimeoutNow { term: Term },
+}
+
+impl Message {
+    /// The sender's term; the campaign's in a pre-vote.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        match self {
+            Self::PreVote { term, .. }
+            | Self::PreVoteReply { term, .. }
+            | Self::Vote { term, .. }
+            | Self::VoteReply { term, .. }
+            | Self::Append { term, .. }
+            | Self::Appended { term, .. }
+            | Self::Conflict { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatReply { term, .. }
+            | Self::Commit { term, .. }
+            | Self::Snapshot { term, .. }
+            | Self::SnapshotReply { term, .. }
+            | Self::TimeoutNow { term } => *term,
+        }
+    }
+
+    /// False for numbers that no honest cluster reaches.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let index = match self {
+            Self::PreVote { last, .. } | Self::Vote { last, .. } => last.0,
+            Self::Append { prev, commit, .. } => prev.0.max(commit.0),
+            Self::Appended { matched, .. } => matched.0,
+            Self::Conflict { prev, hint, .. } => prev.0.max(hint.0),
+            Self::Heartbeat { commit, .. } | Self::Commit { commit, .. } => commit.0,
+            Self::Snapshot { id, offset, len, .. } => id.index.max(id.term).max(*offset).max(*len),
+            Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
+            _ => 0,
+        };
+        self.term().0 <= NUMBER_MAX && index <= NUMBER_MAX
+    }
+
+    fn head(&self) -> Head {
+        match *self {
+            Self::PreVote { term, last, last_term } => Head::PreVote { term, last, last_term },
+            Self::PreVoteReply { term, granted } => Head::PreVoteReply { term, granted },
+            Self::Vote { term, last, last_term, transfer } => {
+                Head::Vote { term, last, last_term, transfer }
+            }
+            Self::VoteReply { term, granted } => Head::VoteReply { term, granted },
+            Self::Append { term, prev, prev_term, commit, .. } => {
+                Head::Append { term, prev, prev_term, commit }
+            }
+            Self::Appended { term, matched } => Head::Appended { term, matched },
+            Self::Conflict { term, prev, hint, hint_term } => {
+                Head::Conflict { term, prev, hint, hint_term }
+            }
+            Self::Heartbeat { term, commit, round } => Head::Heartbeat { term, commit, round },
+            Self::HeartbeatReply { term, round } => Head::HeartbeatReply { term, round },
+            Self::Commit { term, commit } => Head::Commit { term, commit },
+            Self::Snapshot { term, id, offset, len, checksum, .. } => {
+                Head::Snapshot { term, index: id.index, of: id.term, offset, len, checksum }
+            }
+            Self::SnapshotReply { term, id, next } => {
+                Head::SnapshotReply { term, index: id.index, of: id.term, next }
+            }
+            Self::TimeoutNow { term } => Head::TimeoutNow { term },
+        }
+    }
+}
+
+impl Wire for Message {
+    fn class(&self) -> Class {
+        match self {
+            Self::Append { .. } => Class::Bulk,
+            Self::Snapshot { .. } => Class::Snapshot,
+            _ => Class::Urgent,
+        }
+    }
+
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.value(&self.head());
+        match self {
+            Self::Append { views, .. } => views.encode(to),
+            Self::Snapshot { bytes, .. } => to.attach(Attachment::new(bytes.clone())),
+            _ => {}
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(match from.value("raft message")? {
+            Head::PreVote { term, last, last_term } => Self::PreVote { term, last, last_term },
+            Head::PreVoteReply { term, granted } => Self::PreVoteReply { term, granted },
+            Head::Vote { term, last, last_term, transfer } => {
+                Self::Vote { term, last, last_term, transfer }
+            }
+            Head::VoteReply { term, granted } => Self::VoteReply { term, granted },
+            Head::Append { term, prev, prev_term, commit } => {
+                let views = Views::decode(from)?;
+                let first = views.as_slice().first();
+                if first.is_some_and(|view| prev.0.checked_add(1) != Some(view.first().0)) {
+                    return Err(WireError::Rule { field: "prev", rule: "is before the first" });
+                }
+                Self::Append { term, prev, prev_term, commit, views }
+            }
+            Head::Appended { term, matched } => Self::Appended { term, matched },
+            Head::Conflict { term, prev, hint, hint_term } => {
+                Self::Conflict { term, prev, hint, hint_term }
+            }
+            Head::Heartbeat { term, commit, round } => Self::Heartbeat { term, commit, round },
+            Head::HeartbeatReply { term, round } => Self::HeartbeatReply { term, round },
+            Head::Commit { term, commit } => Self::Commit { term, commit },
+            Head::Snapshot { term, index, of, offset, len, checksum } => {
+                let bytes = from.attachment()?.bytes().clone();
+                let id = SnapshotId { index, term: of };
+                Self::Snapshot { term, id, offset, len, checksum, bytes }
+            }
+            Head::SnapshotReply { term, index, of, next } => {
+                Self::SnapshotReply { term, id: SnapshotId { index, term: of }, next }
+            }
+            Head::TimeoutNow { term } => Self::TimeoutNow { term },
+        })
+    }
+}

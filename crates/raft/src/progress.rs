@@ -1,0 +1,174 @@
+//! What a leader knows of one follower.
+
+use alloc::collections::VecDeque;
+
+use quorate_transport::Time;
+
+use crate::record::Snapshot;
+use crate::types::Index;
+
+/// How a leader sends to a follower.
+///
+/// ```text
+///            acknowledged                 compacted away
+///   Probe ───────────────▶ Replicate   ┌───────────────▶ Snapshot
+///     ▲  ◀──────────────────┘          │                    │
+///     │    conflict, loss, full link   │    installed, gone, │
+///     └────────────────────────────────┴────── lost ─────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// One append at a time, until the logs are known to agree.
+    Probe {
+        /// One is under way.
+        waits: bool,
+    },
+    /// As many as the window holds.
+    Replicate,
+    /// A snapshot, piece by piece.
+    Snapshot {
+        /// Which.
+        snapshot: Snapshot,
+        /// The piece under way.
+        offset: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    last: Index,
+    bytes: usize,
+    sent: Time,
+}
+
+/// One follower, as its leader sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// Durable there and as in the leader's log.
+    pub(crate) matched: Index,
+    /// What to send next.
+    pub(crate) next: Index,
+    pub(crate) pace: Pace,
+    flights: VecDeque<Flight>,
+    flight_bytes: usize,
+    /// When it last said anything in this term.
+    pub(crate) contact: Time,
+    /// When something was last sent that a probe or a snapshot waits for.
+    pub(crate) sent: Time,
+    /// The last round of reads it confirmed.
+    pub(crate) round: u64,
+    /// The last commit index it was told.
+    pub(crate) commit_sent: Index,
+}
+
+impl Progress {
+    pub(crate) fn new(next: Index, now: Time) -> Self {
+        Self {
+            matched: Index::ZERO,
+            next,
+            pace: Pace::Probe { waits: false },
+            flights: VecDeque::new(),
+            flight_bytes: 0,
+            contact: now,
+            sent: now,
+            round: 0,
+            commit_sent: Index::ZERO,
+        }
+    }
+
+    /// Sends one at a time from `next` on.
+    pub(crate) fn become_probe(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.pace = Pace::Probe { waits: false };
+        self.clear_flights();
+    }
+
+    /// Sends all it has.
+    pub(crate) fn become_replicate(&mut self) {
+        self.next = self.next.max(self.matched.next());
+        self.pace = Pace::Replicate;
+    }
+
+    /// Sends a snapshot from its beginning.
+    pub(crate) fn become_snapshot(&mut self, snapshot: Snapshot) {
+        self.pace = Pace::Snapshot { snapshot, offset: 0 };
+        self.clear_flights();
+    }
+
+    /// An append up to `last` was sent.
+    pub(crate) fn on_sent(&mut self, last: Index, bytes: usize, now: Time) {
+        self.sent = now;
+        match &mut self.pace {
+            Pace::Probe { waits } => *waits = true,
+            _ => {
+                self.next = last.next();
+                self.flights.push_back(Flight { last, bytes, sent: now });
+                self.flight_bytes += bytes;
+            }
+        }
+    }
+
+    /// Raises `matched`; false for a late or repeated acknowledgement.
+    pub(crate) fn on_appended(&mut self, matched: Index) -> bool {
+        if matched <= self.matched {
+            return false;
+        }
+        self.matched = matched;
+        self.next = self.next.max(matched.next());
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.last <= matched) {
+            self.flight_bytes -= flight.bytes;
+        }
+        true
+    }
+
+    /// Whether one more append may be sent now.
+    pub(crate) fn may_send(&self, window_count: usize, window_bytes: usize) -> bool {
+        match self.pace {
+            Pace::Probe { waits } => !waits,
+            Pace::Replicate => {
+                self.flights.len() < window_count && self.flight_bytes < window_bytes
+            }
+            Pace::Snapshot { .. } => false,
+        }
+    }
+
+    /// When the oldest append under way was sent.
+    pub(crate) fn oldest_flight(&self) -> Option<Time> {
+        self.flights.front().map(|flight| flight.sent)
+    }
+
+    /// Bytes and appends under way.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        (self.flight_bytes, self.flights.len())
+    }
+
+    fn clear_flights(&mut self) {
+        self.flights.clear();
+        self.flight_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_bounded_and_empties_again() {
+        let now = Time::ZERO;
+        let mut progress = Progress::new(Index(1), now);
+        progress.become_replicate();
+        for last in 1..=3 {
+            assert!(progress.may_send(3, 100));
+            progress.on_sent(Index(last), 10, now);
+        }
+        assert!(!progress.may_send(3, 100), "three under way");
+        assert!(!progress.may_send(9, 30), "thirty bytes under way");
+        assert!(progress.on_appended(Index(2)));
+        assert!(!progress.on_appended(Index(2)), "a repeated acknowledgement changes nothing");
+        assert!(!progress.on_appended(Index(1)), "nor does a late one");
+        assert_eq!(progress.in_flight(), (10, 1));
+        progress.become_probe(Index(1));
+        assert_eq!(progress.in_flight(), (0, 0));
+        assert_eq!(progress.next, Index(3), "never before what is matched");
+    }
+}

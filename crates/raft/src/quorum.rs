@@ -1,0 +1,54 @@
+//! What a majority has.
+
+use crate::config::VOTERS_MAX;
+
+/// How many of `voters` are a majority.
+pub(crate) fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// The greatest value that a majority of `voters` has reached; those not given count as 0.
+pub(crate) fn reached(values: impl Iterator<Item = u64>, voters: usize) -> u64 {
+    let mut sorted = [0; VOTERS_MAX];
+    let mut count = 0;
+    for value in values {
+        sorted[count] = value;
+        count += 1;
+    }
+    debug_assert!(count <= voters && voters <= VOTERS_MAX, "one value a voter");
+    let all = &mut sorted[..voters];
+    all.sort_unstable();
+    all[voters - majority(voters)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_transport::Rng;
+
+    /// Counts, for each value, who has reached it.
+    fn naive(values: &[u64], voters: usize) -> u64 {
+        let has = |v: u64| values.iter().filter(|value| **value >= v).count() * 2 > voters;
+        (0..=9).rev().find(|v| *v == 0 || has(*v)).unwrap()
+    }
+
+    #[test]
+    fn the_quorum_function_agrees_with_counting_for_every_size() {
+        let mut rng = Rng::new(1);
+        for voters in 1..=9 {
+            for _ in 0..2000 {
+                let given = rng.between(0, voters as u64) as usize;
+                let values: alloc::vec::Vec<u64> = (0..given).map(|_| rng.below(10)).collect();
+                assert_eq!(reached(values.iter().copied(), voters), naive(&values, voters));
+            }
+        }
+    }
+
+    #[test]
+    fn two_majorities_always_meet() {
+        for voters in 1..=9 {
+            assert!(2 * majority(voters) > voters);
+            assert!(2 * (majority(voters) - 1) <= voters, "and none is larger than needed");
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The machine: its state, and the dispatcher that hands each input to a role's own file.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use quorate_transport::{
+    Digest, Input, LinkState, Machine, NodeId, Outbox, Peer, Rename, RequestId, RequestRange, Rng,
+    SnapshotId, Start, Ticket, Time,
+};
+
+use crate::batch::Proposals;
+use crate::config::Config;
+use crate::error::Error;
+use crate::leader::Leader;
+use crate::log::Log;
+use crate::message::Message;
+use crate::quorum;
+use crate::record::{Record, Snapshot};
+use crate::request::{Event, Rejection, Reply, Request, RoleName};
+use crate::snapshot::Snapshots;
+use crate::stats::{PeerStatus, Stats, Status};
+use crate::types::{Index, Term};
+
+/// One node of one Raft group.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    pub(crate) node: NodeId,
+    pub(crate) config: Config,
+    pub(crate) rng: Rng,
+
+    /// Durable: the term, the vote in it, and the record that holds both.
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    pub(crate) vote_ticket: Ticket,
+    /// Durable but for what has not been synced yet.
+    pub(crate) log: Log,
+    /// Everything up to here is durable.
+    pub(crate) durable: Ticket,
+
+    pub(crate) role: Role,
+    pub(crate) leader: Option<NodeId>,
+    /// When the leader was last heard.
+    pub(crate) contact: Option<Time>,
+    /// When to campaign, unless leading.
+    pub(crate) election_at: Time,
+    /// Everything up to here is as the leader of this term has it.
+    pub(crate) matched: Index,
+    /// An acknowledgement is due at the end of the burst.
+    pub(crate) ack_due: bool,
+
+    pub(crate) commit: Index,
+    /// Everything up to here was emitted, the last of it behind the gate `emit_gate`.
+    pub(crate) emitted: Index,
+    pub(crate) emit_gate: Ticket,
+    pub(crate) applied: Index,
+
+    /// Proposals that wait for their outcome, in log order.
+    pub(crate) pending: VecDeque<Pending>,
+    /// Proposals not yet in the log; only on a leader.
+    pub(crate) intake: Option<Proposals>,
+
+    pub(crate) snapshots: Snapshots,
+    /// The journal was replayed from the middle and no snapshot covers what is missing.
+    pub(crate) unanchored: bool,
+    told: Option<(RoleName, Term, Option<NodeId>)>,
+    pub(crate) stats: Stats,
+}
+
+/// A node's role, with what only that role knows.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    Follower,
+    PreCandidate { votes: BTreeSet<NodeId> },
+    Candidate { votes: BTreeSet<NodeId>, own: Ticket },
+    Leader(Box<Leader>),
+}
+
+/// Requests whose entries stand next to each other in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub(crate) ids: RequestRange,
+    pub(crate) first: Index,
+    pub(crate) last: Index,
+    pub(crate) term: Term,
+}
+
+type Out<'a> = &'a mut Outbox<Raft>;
+
+impl Machine for Raft {
+    type Config = Config;
+    type Error = Error;
+    type Message = Message;
+    type Record = Record;
+    type Request = Request;
+    type Reply = Reply;
+    type Event = Event;
+
+    fn new(start: Start, config: Config) -> Result<Self, Error> {
+        config.validate(start.node)?;
+        Ok(Self {
+            node: start.node,
+            rng: Rng::new(start.seed),
+            term: Term::ZERO,
+            vote: None,
+            vote_ticket: Ticket::ZERO,
+            log: Log::default(),
+            durable: Ticket::ZERO,
+            role: Role::Follower,
+            leader: None,
+            contact: None,
+            election_at: start.now + config.election_timeout_max,
+            matched: Index::ZERO,
+            ack_due: false,
+            commit: Index::ZERO,
+            emitted: Index::ZERO,
+            emit_gate: Ticket::ZERO,
+            applied: Index::ZERO,
+            pending: VecDeque::new(),
+            intake: None,
+            snapshots: Snapshots::default(),
+            unanchored: false,
+            told: None,
+            stats: Stats::default(),
+            config,
+        })
+    }
+
+    fn replay(&mut self, at: Ticket, record: Record) -> Result<(), Error> {
+        self.durable = at;
+        match record {
+            Record::Vote { term, vote } => self.replay_vote(at, term, vote),
+            Record::Append { prev_term, views } => {
+                for view in views.as_slice() {
+                    self.replay_view(at, prev_term, view);
+                }
+                Ok(())
+            }
+            Record::Snapshot { term, vote, snapshot } => {
+                self.replay_vote(at, term, vote)?;
+                self.replay_snapshot(at, snapshot);
+                Ok(())
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        match input {
+            Input::Started => self.on_started(now, out),
+            Input::Timer => self.on_timer(now, out),
+            Input::Message { from, message } => self.on_message(now, from, message, out),
+            Input::Link { peer, state } => self.on_link(now, peer, state, out),
+            Input::Durable { upto } => self.on_durable(now, upto, out),
+            Input::Checkpoint { before } => self.on_checkpoint(before, out),
+            Input::Stored(stored) => self.on_stored(now, stored, out),
+            Input::Request { id, request } => self.on_request(now, id, request, out),
+        }
+        self.tell_role(out);
+    }
+
+    fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {
+        if self.is_leader() {
+            self.settle_leader(now, out);
+        } else if self.ack_due {
+            self.acknowledge(out);
+        }
+        self.clean_snapshots(out);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.deadline()),
+            _ => Some(self.election_at),
+        }
+    }
+
+    fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
+        self.write_digest(now, rename, into);
+    }
+}
+
+impl Raft {
+    /// Where this node stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = match &self.role {
+            Role::Leader(leader) => leader.peer_status(),
+            _ => Vec::new(),
+        };
+        Status {
+            role: self.role_name(),
+            term: self.term,
+            leader: self.leader,
+            last: self.log.last(),
+            commit: self.commit,
+            applied: self.applied,
+            snapshot: self.snapshots.index(),
+            log_bytes: self.log.bytes_after(self.snapshots.index()),
+            peers,
+            stats: self.stats,
+        }
+    }
+
+    /// The role it plays.
+    #[must_use]
+    pub fn role_name(&self) -> RoleName {
+        match self.role {
+            Role::Follower => RoleName::Follower,
+            Role::PreCandidate { .. } => RoleName::PreCandidate,
+            Role::Candidate { .. } => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// True while it leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Its vote in that term.
+    #[must_use]
+    pub fn vote(&self) -> Option<NodeId> {
+        self.vote
+    }
+
+    /// The last entry it knows to be committed.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// The last entry of its log, and the entry before the first that is still in memory.
+    #[must_use]
+    pub fn log_bounds(&self) -> (Index, Index) {
+        (self.log.base(), self.log.last())
+    }
+
+    /// The term and bytes of an entry that is still in memory: for checkers.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<(Term, bytes::Bytes)> {
+        let (view, _) = self.log.view(index, index)?;
+        Some((view.term(), view.entry(index)?))
+    }
+
+    /// The last entry whose record is durable here.
+    #[must_use]
+    pub fn durable_index(&self) -> Index {
+        self.log.durable_index(self.durable)
+    }
+
+    /// The snapshot that stands for the beginning of the log, where there is one.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<SnapshotId> {
+        self.snapshots.current.map(|(snapshot, _)| snapshot.id)
+    }
+
+    pub(crate) fn majority(&self) -> usize {
+        quorum::majority(self.config.voters.len())
+    }
+
+    pub(crate) fn peers(&self) -> Vec<NodeId> {
+        self.config.voters.iter().copied().filter(|voter| *voter != self.node).collect()
+    }
+
+    fn on_started(&mut self, now: Time, out: Out<'_>) {
+        if self.unanchored {
+            out.halt(
+                "the journal is whole",
+                "it begins in the middle, and no snapshot covers the rest",
+            );
+            return;
+        }
+        self.begin_restore(out);
+        self.reset_election(now);
+        if self.majority() == 1 {
+            self.become_candidate(now, false, out);
+        }
+    }
+
+    fn on_timer(&mut self, now: Time, out: Out<'_>) {
+        if self.is_leader() {
+            self.on_leader_timer(now, out);
+        } else if now >= self.election_at {
+            self.campaign(now, out);
+        }
+    }
+
+    fn on_link(&mut self, now: Time, peer: NodeId, state: LinkState, out: Out<'_>) {
+        if self.is_leader() {
+            self.on_follower_link(now, peer, state);
+        } else if state == LinkState::Down && self.leader == Some(peer) {
+            self.on_leader_link_down(now);
+        }
+        let _ = out;
+    }
+
+    fn on_durable(&mut self, now: Time, upto: Ticket, out: Out<'_>) {
+        self.durable = upto;
+        match &mut self.role {
+            Role::Candidate { votes, own } if *own <= upto => {
+                votes.insert(self.node);
+                self.count_votes(now, out);
+            }
+            Role::Leader(_) => self.maybe_commit(out),
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_>) {
+        match request {
+            Request::Propose(proposals) => self.on_propose(id, proposals, out),
+            Request::Read => self.on_read(id, out),
+            Request::Applied { index } => {
+                self.applied = self.applied.max(index.min(self.emitted));
+                out.answer_eager(id, Reply::Noted); // promises nothing
+                self.emit_committed(out);
+            }
+            Request::Compact { index, chunks } => self.on_compact(id, index, chunks, out),
+            Request::Transfer { to } => self.on_transfer(now, id, to, out),
+        }
+    }
+
+    fn on_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
+        let from = from.node;
+        let stranger = from == self.node || !self.config.voters.contains(&from);
+        if stranger || !message.is_plausible() {
+            self.stats.refused += 1;
+            return;
+        }
+        match message {
+            Message::PreVote { term, last, last_term } => {
+                return self.on_pre_vote(now, from, term, (last, last_term), out);
+            }
+            Message::PreVoteReply { term, granted } => {
+                return self.on_pre_vote_reply(now, from, term, granted, out);
+            }
+            Message::Vote { term, last, last_term, transfer } => {
+                return self.on_vote(now, from, term, (last, last_term), transfer, out);
+            }
+            _ => {}
+        }
+        let term = message.term();
+        if term > self.term {
+            self.become_follower(now, term, out);
+        }
+        if term < self.term {
+            return self.on_old_term(from, &message, out);
+        }
+        match message {
+            Message::VoteReply { granted, .. } => self.on_vote_reply(now, from, granted, out),
+            Message::Append { prev, prev_term, commit, views, .. } => {
+                if self.follow(now, from, out) {
+                    self.on_append(from, (prev, prev_term), commit, &views, out);
+                }
+            }
+            Message::Heartbeat { commit, round, .. } => {
+                if self.follow(now, from, out) {
+                    self.on_heartbeat(from, commit, round, out);
+                }
+            }
+            Message::Commit { commit, .. } => {
+                if self.follow(now, from, out) {
+                    self.learn_commit(commit, out);
+                }
+            }
+            Message::Snapshot { id, offset, len, checksum, bytes, .. } => {
+                if self.follow(now, from, out) {
+                    let snapshot = Snapshot { id, len, checksum };
+                    self.on_snapshot(from, snapshot, offset, bytes, out);
+                }
+            }
+            Message::TimeoutNow { .. } => {
+                if self.follow(now, from, out) {
+                    self.become_candidate(now, true, out);
+                }
+            }
+            Message::Appended { matched, .. } => self.on_appended(now, from, matched, out),
+            Message::Conflict { prev, hint, hint_term, .. } => {
+                self.on_conflict(now, from, prev, (hint, hint_term));
+            }
+            Message::HeartbeatReply { round, .. } => self.on_heartbeat_reply(now, from, round, out),
+            Message::SnapshotReply { id, next, .. } => {
+                self.on_snapshot_reply(now, from, id, next, out);
+            }
+            Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Vote { .. } => {}
+        }
+    }
+
+    /// A leader of a former term is told so; anything else of one means nothing any more.
+    fn on_old_term(&mut self, from: NodeId, message: &Message, out: Out<'_>) {
+        if matches!(
+            message,
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. }
+        ) {
+            let reply = Message::HeartbeatReply { term: self.term, round: 0 };
+            out.send_after(self.vote_ticket, from, reply);
+        }
+    }
+
+    /// Answers every pending proposal whose place is now committed, one way or the other.
+    pub(crate) fn resolve_pending(&mut self, out: Out<'_>) {
+        while let Some(front) = self.pending.front() {
+            if front.last > self.commit {
+                break;
+            }
+            let reply = match self.log.term_at(front.last) {
+                Some(term) if term == front.term => Reply::Committed { first: front.first, term },
+                Some(_) if self.log.term_at(front.first).is_some_and(|t| t != front.term) => {
+                    Reply::Rejected(Rejection::Replaced)
+                }
+                _ => Reply::Unknown,
+            };
+            // A majority has it durably: what this node has not synced yet does not matter.
+            out.answer_eager(front.ids, reply);
+            self.pending.pop_front();
+        }
+    }
+
+    /// Raises the commit index and does what follows from it.
+    pub(crate) fn advance_commit(&mut self, to: Index, out: Out<'_>) {
+        if to > self.commit {
+            self.commit = to;
+            self.resolve_pending(out);
+            self.emit_committed(out);
+        }
+    }
+
+    /// Emits what is committed, in order, each view once its own record is durable.
+    pub(crate) fn emit_committed(&mut self, out: Out<'_>) {
+        while self.emitted < self.commit && !self.snapshots.is_restoring() {
+            let ahead = self.log.bytes_between(self.applied, self.emitted);
+            if ahead >= self.config.unapplied_bytes_max as u64 {
+                break;
+            }
+            let Some((view, ticket)) = self.log.view(self.emitted.next(), self.commit) else {
+                out.halt("committed entries are in the log", "an entry to be applied is gone");
+                return;
+            };
+            self.emitted = view.last();
+            self.emit_gate = self.emit_gate.max(ticket);
+            out.emit_after(self.emit_gate, Event::Committed(view));
+        }
+    }
+
+    fn tell_role(&mut self, out: Out<'_>) {
+        let state = (self.role_name(), self.term, self.leader);
+        if self.told != Some(state) {
+            self.told = Some(state);
+            let (role, term, leader) = state;
+            out.emit(Event::Role { role, term, leader });
+        }
+    }
+
+    fn replay_vote(&mut self, at: Ticket, term: Term, vote: Option<NodeId>) -> Result<(), Error> {
+        if term < self.term {
+            return Err(Error::Journal { at, rule: "the term never falls" });
+        }
+        let changed = self.vote.is_some() && vote != self.vote;
+        if term == self.term && changed {
+            return Err(Error::Journal { at, rule: "there is one vote in a term" });
+        }
+        (self.term, self.vote, self.vote_ticket) = (term, vote, at);
+        Ok(())
+    }
+}
+
+impl Leader {
+    fn peer_status(&self) -> Vec<PeerStatus> {
+        let status = |(node, progress): (&NodeId, &crate::progress::Progress)| PeerStatus {
+            node: *node,
+            matched: progress.matched,
+            in_flight_bytes: progress.in_flight().0,
+            snapshot: matches!(progress.pace, crate::progress::Pace::Snapshot { .. }),
+        };
+        self.peers.iter().map(status).collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! What the local application asks, is answered, and is told.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use quorate_transport::{NodeId, SnapshotId};
+
+use crate::batch::{Proposals, View};
+use crate::types::{Index, Term};
+
+/// What the local application asks; each is answered exactly once.
+#[derive(Debug)]
+pub enum Request {
+    /// Put these commands into the log, next to each other and in order.
+    Propose(Proposals),
+    /// From which index on is a local read linearizable?
+    Read,
+    /// Everything up to `index` is applied; bounds what is emitted ahead.
+    Applied {
+        /// The last applied entry.
+        index: Index,
+    },
+    /// This is the state after applying everything up to `index`: keep it in place of the log.
+    Compact {
+        /// The last entry it covers, which must be applied.
+        index: Index,
+        /// The state, in pieces.
+        chunks: Vec<Bytes>,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// To whom; the most caught-up voter where `None`.
+        to: Option<NodeId>,
+    },
+}
+
+/// What a request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The proposals are committed. In an answer to a range of requests, `first` is the first
+    /// entry of the first request; the others follow without a gap.
+    Committed {
+        /// The first entry.
+        first: Index,
+        /// The term of all of them.
+        term: Term,
+    },
+    /// A read is linearizable once everything up to `index` is applied.
+    ReadAt {
+        /// That index.
+        index: Index,
+    },
+    /// Noted.
+    Noted,
+    /// The snapshot is durable and the log compacted.
+    Compacted {
+        /// The last entry it covers.
+        index: Index,
+    },
+    /// This node no longer leads, as was asked.
+    Transferred,
+    /// Not done, and never will be: asking again is safe.
+    Rejected(Rejection),
+    /// Done, in part or not at all: it can no longer be told here, for a snapshot took the log's
+    /// place or only some of the commands were committed.
+    Unknown,
+}
+
+/// Why a request was not done. Nothing of it will happen later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// This node does not lead: ask `leader`, where one is known.
+    NotLeader {
+        /// The leader it follows.
+        leader: Option<NodeId>,
+    },
+    /// Too much is under way: ask again later.
+    Busy,
+    /// The leader has committed nothing in its term yet: ask again soon. [Raft §8]
+    NotReady,
+    /// A proposal is empty: the caller's fault.
+    Empty,
+    /// A proposal is over `batch_bytes_max` or 2^20 commands: the caller's fault.
+    TooLarge,
+    /// Leadership is being handed over: ask again soon, or elsewhere.
+    Transferring,
+    /// The hand-over did not succeed in time, or its target is no other voter.
+    TransferFailed,
+    /// Another entry was committed in its place.
+    Replaced,
+    /// A snapshot of that index is not possible: not yet applied, or not newer than the last.
+    BadIndex,
+    /// The snapshot store could not keep it.
+    Store,
+}
+
+/// What happens without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// These entries are committed and durable here: apply them. They come in order, without a
+    /// gap, each once in a life; no-op views too, so that indices can be followed.
+    Committed(View),
+    /// A piece of a snapshot to restore from: the state machine begins anew at offset 0 and goes
+    /// on with the entry after `id.index`.
+    Restore {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where the piece belongs.
+        offset: u64,
+        /// The piece.
+        bytes: Bytes,
+        /// True for the last piece.
+        last: bool,
+    },
+    /// The role, term or leader has changed.
+    Role {
+        /// The role.
+        role: RoleName,
+        /// The term.
+        term: Term,
+        /// Whom this node follows; itself when it leads.
+        leader: Option<NodeId>,
+    },
+}
+
+/// What a node is to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoleName {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}

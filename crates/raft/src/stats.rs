@@ -1,0 +1,73 @@
+//! What a node has seen and where it stands.
+
+use alloc::vec::Vec;
+
+use quorate_transport::NodeId;
+
+use crate::request::RoleName;
+use crate::types::{Index, Term};
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Campaigns that asked for real votes.
+    pub campaigns: u64,
+    /// Elections won.
+    pub elections_won: u64,
+    /// Leaderships given up because no majority was heard.
+    pub quorum_lost: u64,
+    /// Entries taken in from the local application.
+    pub proposed: u64,
+    /// Proposals refused as busy.
+    pub busy: u64,
+    /// Appends sent.
+    pub appends_sent: u64,
+    /// Appends that did not fit.
+    pub conflicts: u64,
+    /// Appends sent again for want of an answer.
+    pub resends: u64,
+    /// Snapshots sent whole.
+    pub snapshots_sent: u64,
+    /// Snapshots taken over from a leader.
+    pub snapshots_installed: u64,
+    /// Messages ignored: from strangers, implausible, or at odds with what is known to be true.
+    pub refused: u64,
+}
+
+/// A follower, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The follower.
+    pub node: NodeId,
+    /// The last entry known to be durable there.
+    pub matched: Index,
+    /// Bytes sent and not yet acknowledged.
+    pub in_flight_bytes: usize,
+    /// True while it gets a snapshot.
+    pub snapshot: bool,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// Whom it follows; itself when it leads.
+    pub leader: Option<NodeId>,
+    /// The last entry of its log.
+    pub last: Index,
+    /// The last entry known to be committed.
+    pub commit: Index,
+    /// The last entry reported as applied.
+    pub applied: Index,
+    /// The last entry its newest snapshot covers.
+    pub snapshot: Index,
+    /// Payload bytes of the log beyond that snapshot.
+    pub log_bytes: u64,
+    /// Followers; empty unless it leads.
+    pub peers: Vec<PeerStatus>,
+    /// Counters.
+    pub stats: Stats,
+}
