@@ -1,0 +1,1 @@
+//! Snapshots beside the journal.
