@@ -6,6 +6,7 @@ mod disk;
 mod error;
 mod format;
 mod index;
+mod layout;
 mod real;
 mod recover;
 mod scan;
@@ -21,4 +22,5 @@ pub use real::{RealDisk, RealFile};
 pub use recover::{Recovery, Tail};
 #[cfg(feature = "sim")]
 pub use sim::{Fault, SimDisk, SimFile, SimLock};
+pub use snapshot::{Snapshot, SnapshotStore};
 pub use wal::{Options, Stats, Wal};

@@ -3,7 +3,7 @@
 //! What a running process sees is the cache; what a power loss leaves is the disk, plus a seeded
 //! choice of the sectors and names that were not synced. A process that dies leaves the cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,7 +49,7 @@ struct State {
     unsynced_names: Vec<NameChange>,
     faults: BTreeMap<u64, Fault>,
     calls: u64,
-    last_call: String,
+    last_call: (&'static str, usize, u64, u64),
     down: bool,
     epoch: u64,
     locked: bool,
@@ -73,7 +73,7 @@ impl SimDisk {
             unsynced_names: Vec::new(),
             faults: BTreeMap::new(),
             calls: 0,
-            last_call: String::new(),
+            last_call: ("none", 0, 0, 0),
             down: false,
             epoch: 0,
             locked: false,
@@ -100,10 +100,11 @@ impl SimDisk {
         self.state().calls
     }
 
-    /// The last call, for messages: `write journal-… 4096+120`.
+    /// The last call, for messages: `write file 3 4096+120`.
     #[must_use]
     pub fn last_call(&self) -> String {
-        self.state().last_call.clone()
+        let (what, file, at, len) = self.state().last_call;
+        format!("{what} file {file} {at}+{len}")
     }
 
     /// Lets the call of this number (the first is 1) fail.
@@ -216,9 +217,9 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, what: String, change: NameChange) -> io::Result<()> {
+    fn change(&self, what: &'static str, change: NameChange) -> io::Result<()> {
         let mut state = self.state();
-        let fault = state.call(what)?;
+        let fault = state.call((what, 0, 0, 0))?;
         let done = match fault {
             None => true,
             Some(Fault::Crash) => state.rng.below(2) == 0,
@@ -241,7 +242,7 @@ impl SimDisk {
 
 impl State {
     /// Counts a call; the fault that strikes it, if any.
-    fn call(&mut self, what: String) -> io::Result<Option<Fault>> {
+    fn call(&mut self, what: (&'static str, usize, u64, u64)) -> io::Result<Option<Fault>> {
         if self.down {
             return Err(error(Fault::Crash));
         }
@@ -250,6 +251,16 @@ impl State {
         let fault = self.faults.remove(&self.calls);
         self.down = fault == Some(Fault::Crash);
         Ok(fault)
+    }
+
+    /// Frees the bytes of files that no name leads to.
+    fn collect(&mut self) {
+        let used: BTreeSet<usize> = self.names.values().copied().collect();
+        for (number, inode) in self.inodes.iter_mut().enumerate() {
+            if !inode.cache.is_empty() && !used.contains(&number) {
+                *inode = Inode::default();
+            }
+        }
     }
 
     fn change_names(&mut self, change: NameChange) -> io::Result<()> {
@@ -361,13 +372,13 @@ impl Disk for SimDisk {
     type Lock = SimLock;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let fault = self.state().call("list".to_owned())?;
+        let fault = self.state().call(("list", 0, 0, 0))?;
         fault.map_or_else(|| Ok(self.names()), |fault| Err(error(fault)))
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<SimFile> {
         let mut state = self.state();
-        let fault = state.call(format!("create {name} {len}"))?;
+        let fault = state.call(("create", 0, 0, len))?;
         let want = len as usize;
         let len = if fault.is_none() {
             want
@@ -386,7 +397,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
         let mut state = self.state();
-        if let Some(fault) = state.call(format!("open {name}"))? {
+        if let Some(fault) = state.call(("open", 0, 0, 0))? {
             return Err(error(fault));
         }
         let inode = state
@@ -400,29 +411,27 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let change = NameChange::Rename(from.to_owned(), to.to_owned());
-        self.change(format!("rename {from} {to}"), change)
+        self.change("rename", change)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.change(
-            format!("remove {name}"),
-            NameChange::Unlink(name.to_owned()),
-        )
+        self.change("remove", NameChange::Unlink(name.to_owned()))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.state();
-        if let Some(fault) = state.call("sync .".to_owned())? {
+        if let Some(fault) = state.call(("sync directory", 0, 0, 0))? {
             return Err(error(fault));
         }
         state.unsynced_names.clear();
         state.durable_names = state.names.clone();
+        state.collect();
         Ok(())
     }
 
     fn lock(&self) -> io::Result<SimLock> {
         let mut state = self.state();
-        if let Some(fault) = state.call("lock".to_owned())? {
+        if let Some(fault) = state.call(("lock", 0, 0, 0))? {
             return Err(error(fault));
         }
         if state.locked {
@@ -474,7 +483,7 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state()?;
-        let fault = state.call(format!("len {}", self.inode))?;
+        let fault = state.call(("measure", self.inode, 0, 0))?;
         fault.map_or_else(
             || Ok(state.inodes[self.inode].cache.len() as u64),
             |f| Err(error(f)),
@@ -483,20 +492,24 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, bufs: &[io::IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.state()?;
-        let bytes: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
-        let what = format!("write {} {offset}+{}", self.inode, bytes.len());
-        let fault = state.call(what)?;
-        let done = match fault {
-            None => bytes.len(),
-            Some(_) => state.rng.below(bytes.len() as u64 + 1) as usize,
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let fault = state.call(("write", self.inode, offset, len as u64))?;
+        let mut left = match fault {
+            None => len,
+            Some(_) => state.rng.below(len as u64 + 1) as usize,
         };
-        state.inodes[self.inode].write(offset as usize, &bytes[..done]);
+        let mut at = offset as usize;
+        for buf in bufs {
+            let now = left.min(buf.len());
+            state.inodes[self.inode].write(at, &buf[..now]);
+            (at, left) = (at + now, left - now);
+        }
         fault.map_or(Ok(()), |fault| Err(error(fault)))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut state = self.state()?;
-        if let Some(fault) = state.call(format!("read {} {offset}+{}", self.inode, buf.len()))? {
+        if let Some(fault) = state.call(("read", self.inode, offset, buf.len() as u64))? {
             return Err(error(fault));
         }
         let cache = &state.inodes[self.inode].cache;
@@ -509,7 +522,7 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state()?;
-        let fault = state.call(format!("sync {}", self.inode))?;
+        let fault = state.call(("sync", self.inode, 0, 0))?;
         let inode = &mut state.inodes[self.inode];
         match fault {
             None => inode.sync(),
