@@ -5,6 +5,7 @@
 //! journal and to every state machine; an entry is a slice of them. A batch is never rewritten: a
 //! [`View`] says which of its entries count.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -115,7 +116,8 @@ impl Proposals {
         head.put_u8(kind as u8);
         arena.reserve(4 * ends.len());
         ends.iter().for_each(|end| arena.put_u32_le(*end));
-        Batch { data: Attachment::new(arena.freeze()), first, term, kind, count, payload_len }
+        let data = Attachment::new(arena.freeze());
+        Batch(Arc::new(Inner { data, first, term, kind, count, payload_len }))
     }
 
     fn end(&mut self) {
@@ -124,9 +126,12 @@ impl Proposals {
     }
 }
 
-/// An immutable run of entries of one term.
+/// An immutable run of entries of one term; clones share it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct Batch(Arc<Inner>);
+
+#[derive(PartialEq, Eq)]
+struct Inner {
     data: Attachment,
     first: Index,
     term: Term,
@@ -137,9 +142,9 @@ pub struct Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = self.first.0 + u64::from(self.count) - 1;
-        write!(f, "{:?}..{last}@{:?}", self.first, self.term)?;
-        if self.kind == Kind::Noop { write!(f, " noop") } else { Ok(()) }
+        let last = self.0.first.0 + u64::from(self.0.count) - 1;
+        write!(f, "{:?}..{last}@{:?}", self.0.first, self.0.term)?;
+        if self.0.kind == Kind::Noop { write!(f, " noop") } else { Ok(()) }
     }
 }
 
@@ -182,7 +187,7 @@ impl Batch {
         if bytes.len() as u64 != want {
             return Err(rule("is as long as its lengths say"));
         }
-        let batch = Self { data, first, term, kind, count, payload_len };
+        let batch = Self(Arc::new(Inner { data, first, term, kind, count, payload_len }));
         let mut last = 0;
         for entry in 0..count as usize {
             let end = batch.end(entry);
@@ -200,23 +205,23 @@ impl Batch {
     /// The term of its entries.
     #[must_use]
     pub fn term(&self) -> Term {
-        self.term
+        self.0.term
     }
 
     /// The encoded bytes, as they travel.
     #[must_use]
     pub fn encoded(&self) -> &Attachment {
-        &self.data
+        &self.0.data
     }
 
     fn entry(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.end(at - 1) };
-        &self.data.bytes()[HEAD + start..HEAD + self.end(at)]
+        &self.0.data.bytes()[HEAD + start..HEAD + self.end(at)]
     }
 
     fn end(&self, at: usize) -> usize {
-        let at = HEAD + self.payload_len as usize + 4 * at;
-        let end = self.data.bytes()[at..at + 4].try_into().expect("four bytes are four bytes");
+        let at = HEAD + self.0.payload_len as usize + 4 * at;
+        let end = self.0.data.bytes()[at..at + 4].try_into().expect("four bytes are four bytes");
         u32::from_le_bytes(end) as usize
     }
 }
@@ -232,7 +237,7 @@ pub struct View {
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.batch)?;
-        if self.take < self.batch.count {
+        if self.take < self.batch.0.count {
             write!(f, " only {}..={}", self.first(), self.last())?;
         }
         Ok(())
@@ -241,7 +246,7 @@ impl fmt::Debug for View {
 
 impl From<Batch> for View {
     fn from(batch: Batch) -> Self {
-        Self { skip: 0, take: batch.count, batch }
+        Self { skip: 0, take: batch.0.count, batch }
     }
 }
 
@@ -249,25 +254,25 @@ impl View {
     /// The index of its first entry.
     #[must_use]
     pub fn first(&self) -> Index {
-        Index(self.batch.first.0 + u64::from(self.skip))
+        Index(self.batch.0.first.0 + u64::from(self.skip))
     }
 
     /// The index of its last entry.
     #[must_use]
     pub fn last(&self) -> Index {
-        Index(self.batch.first.0 + u64::from(self.skip + self.take) - 1)
+        Index(self.batch.0.first.0 + u64::from(self.skip + self.take) - 1)
     }
 
     /// The term of all its entries.
     #[must_use]
     pub fn term(&self) -> Term {
-        self.batch.term
+        self.batch.0.term
     }
 
     /// What its entries mean.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.batch.kind
+        self.batch.0.kind
     }
 
     /// How many entries it shows.
@@ -295,35 +300,38 @@ impl View {
         if index < self.first() || index > self.last() {
             return None;
         }
-        let entry = self.batch.entry((index.0 - self.batch.first.0) as usize);
-        Some(self.batch.data.bytes().slice_ref(entry))
+        let entry = self.batch.entry((index.0 - self.batch.0.first.0) as usize);
+        Some(self.batch.0.data.bytes().slice_ref(entry))
+    }
+
+    /// The part from `first` to `last`; `None` where nothing is left.
+    #[must_use]
+    pub fn slice(&self, first: Index, last: Index) -> Option<Self> {
+        let gone = self.first().distance(first);
+        let end = self.first().distance(last.next()).min(u64::from(self.take));
+        if gone >= end {
+            return None;
+        }
+        let (skip, take) = (self.skip + gone as u32, (end - gone) as u32);
+        Some(Self { batch: self.batch.clone(), skip, take })
     }
 
     /// The part from `first` on; `None` where nothing is left.
     #[must_use]
     pub fn from_index(&self, first: Index) -> Option<Self> {
-        let gone = self.first().distance(first);
-        if gone >= u64::from(self.take) {
-            return None;
-        }
-        let gone = gone as u32;
-        Some(Self { batch: self.batch.clone(), skip: self.skip + gone, take: self.take - gone })
+        self.slice(first, self.last())
     }
 
     /// The part up to `last`; `None` where nothing is left.
     #[must_use]
     pub fn upto_index(&self, last: Index) -> Option<Self> {
-        if last < self.first() {
-            return None;
-        }
-        let keep = self.first().distance(last).saturating_add(1).min(u64::from(self.take)) as u32;
-        Some(Self { batch: self.batch.clone(), skip: self.skip, take: keep })
+        self.slice(self.first(), last)
     }
 
     /// The bytes it takes to send it.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        self.batch.data.bytes().len()
+        self.batch.0.data.bytes().len()
     }
 
     /// The batch it is a view of.
@@ -334,14 +342,14 @@ impl View {
 
     pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
         to.value(&(self.skip, self.take));
-        to.attach(self.batch.data.clone());
+        to.attach(self.batch.0.data.clone());
     }
 
     pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let (skip, take): (u32, u32) = from.value("view")?;
         let batch = Batch::decode(from.attachment()?)?;
         let shown = u64::from(skip) + u64::from(take);
-        if take == 0 || shown > u64::from(batch.count) {
+        if take == 0 || shown > u64::from(batch.0.count) {
             return Err(WireError::Rule { field: "view", rule: "shows entries of its batch" });
         }
         Ok(Self { batch, skip, take })

@@ -141,7 +141,7 @@ impl Raft {
         }
         let open = self.intake.as_ref().map_or(0, Proposals::payload_len);
         let uncommitted = self.log.bytes_after(self.commit) + (open + bytes) as u64;
-        let unapplied = self.log.bytes_between(self.applied, self.commit);
+        let unapplied = self.log.bytes_upto(self.commit).saturating_sub(self.applied_bytes);
         let busy = uncommitted > self.config.uncommitted_bytes_max as u64
             || unapplied > self.config.unapplied_bytes_max as u64;
         if busy { Err(Rejection::Busy) } else { Ok(()) }

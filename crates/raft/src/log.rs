@@ -83,12 +83,9 @@ impl Log {
         all - self.bytes_upto(index)
     }
 
-    /// Payload bytes of the entries after `from` up to `to`, to the view.
-    pub(crate) fn bytes_between(&self, from: Index, to: Index) -> u64 {
-        self.bytes_upto(to).saturating_sub(self.bytes_upto(from))
-    }
-
-    fn bytes_upto(&self, index: Index) -> u64 {
+    /// Payload bytes of all entries up to `index`, to the view, since the log began. Compaction
+    /// does not change it.
+    pub(crate) fn bytes_upto(&self, index: Index) -> u64 {
         if index >= self.last() {
             return self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
         }
@@ -98,7 +95,7 @@ impl Log {
     /// The rest of the view that holds `from`, up to `to`.
     pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket)> {
         let slot = self.slot(from)?;
-        let view = slot.view.from_index(from)?.upto_index(to)?;
+        let view = slot.view.slice(from, to)?;
         Some((view, slot.ticket))
     }
 
@@ -106,7 +103,7 @@ impl Log {
     pub(crate) fn run(&self, from: Index, bytes_max: usize) -> Views {
         let mut views = Views::None;
         let mut bytes = 0;
-        for slot in self.slots.iter().skip(self.position(from)) {
+        for slot in self.slots.range(self.position(from)..) {
             let Some(view) = slot.view.from_index(from) else {
                 continue;
             };
@@ -181,7 +178,14 @@ impl Log {
 
     /// Drops whole views up to `index`; one that reaches beyond it stays whole.
     pub(crate) fn compact(&mut self, index: Index) {
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.view.last() <= index) {
+        self.compact_keeping(index, 0);
+    }
+
+    /// Drops whole views up to `index`, but keeps about `keep` bytes of payload before it.
+    pub(crate) fn compact_keeping(&mut self, index: Index, keep: u64) {
+        let covered = self.bytes_upto(index).saturating_sub(keep);
+        let gone = |slot: &mut Slot| slot.view.last() <= index && slot.bytes <= covered;
+        while let Some(slot) = self.slots.pop_front_if(gone) {
             self.base = slot.view.last();
             self.base_term = slot.view.term();
             self.base_bytes = slot.bytes;
@@ -196,8 +200,7 @@ impl Log {
 
     /// The oldest record that still keeps an entry after `index`.
     pub(crate) fn oldest_home(&self, index: Index) -> Option<Ticket> {
-        let needed = self.slots.iter().filter(|slot| slot.view.last() > index);
-        needed.map(|slot| slot.home).min()
+        self.slots.range(self.position(index.next())..).map(|slot| slot.home).min()
     }
 
     /// Moves every entry after `index` to new records, in order, if one of them is kept by a
@@ -254,14 +257,19 @@ impl Log {
         self.slots.get(self.position(index))
     }
 
-    /// Where the view of `index` stands, or would.
+    /// Where the view of `index` stands, or would. What is asked for is nearly always near the end.
     fn position(&self, index: Index) -> usize {
-        match self.slots.back() {
-            Some(back) if back.view.first() <= index && index <= back.view.last() => {
-                self.slots.len() - 1
+        let len = self.slots.len();
+        for back in 1..=len.min(3) {
+            let view = &self.slots[len - back].view;
+            if index > view.last() {
+                return len - back + 1;
             }
-            _ => self.slots.partition_point(|slot| slot.view.last() < index),
+            if index >= view.first() {
+                return len - back;
+            }
         }
+        self.slots.partition_point(|slot| slot.view.last() < index)
     }
 }
 

@@ -9,16 +9,18 @@ pub(crate) fn majority(voters: usize) -> usize {
 
 /// The greatest value that a majority of `voters` has reached; those not given count as 0.
 pub(crate) fn reached(values: impl Iterator<Item = u64>, voters: usize) -> u64 {
+    debug_assert!(voters <= VOTERS_MAX, "as many as a configuration may name");
+    // Kept in falling order while it fills: groups are small.
     let mut sorted = [0; VOTERS_MAX];
-    let mut count = 0;
-    for value in values {
-        sorted[count] = value;
-        count += 1;
+    for (count, value) in values.enumerate() {
+        let mut at = count;
+        while at > 0 && sorted[at - 1] < value {
+            sorted[at] = sorted[at - 1];
+            at -= 1;
+        }
+        sorted[at] = value;
     }
-    debug_assert!(count <= voters && voters <= VOTERS_MAX, "one value a voter");
-    let all = &mut sorted[..voters];
-    all.sort_unstable();
-    all[voters - majority(voters)]
+    sorted[majority(voters) - 1]
 }
 
 #[cfg(test)]

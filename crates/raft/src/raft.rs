@@ -48,12 +48,18 @@ pub struct Raft {
     pub(crate) matched: Index,
     /// An acknowledgement is due at the end of the burst.
     pub(crate) ack_due: bool,
+    /// Something has happened since the last burst ended.
+    stirred: bool,
 
     pub(crate) commit: Index,
     /// Everything up to here was emitted, the last of it behind the gate `emit_gate`.
     pub(crate) emitted: Index,
     pub(crate) emit_gate: Ticket,
+    /// Payload up to `emitted`, as [`Log::bytes_upto`] counts it.
+    pub(crate) emitted_bytes: u64,
     pub(crate) applied: Index,
+    /// Payload up to `applied`.
+    pub(crate) applied_bytes: u64,
 
     /// Proposals that wait for their outcome, in log order.
     pub(crate) pending: VecDeque<Pending>,
@@ -112,10 +118,13 @@ impl Machine for Raft {
             election_at: start.now + config.election_timeout_max,
             matched: Index::ZERO,
             ack_due: false,
+            stirred: false,
             commit: Index::ZERO,
             emitted: Index::ZERO,
             emit_gate: Ticket::ZERO,
+            emitted_bytes: 0,
             applied: Index::ZERO,
+            applied_bytes: 0,
             pending: VecDeque::new(),
             intake: None,
             snapshots: Snapshots::default(),
@@ -145,6 +154,7 @@ impl Machine for Raft {
     }
 
     fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        self.stirred = true;
         match input {
             Input::Started => self.on_started(now, out),
             Input::Timer => self.on_timer(now, out),
@@ -159,6 +169,9 @@ impl Machine for Raft {
     }
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {
+        if !core::mem::take(&mut self.stirred) {
+            return;
+        }
         if self.is_leader() {
             self.settle_leader(now, out);
         } else if self.ack_due {
@@ -319,6 +332,7 @@ impl Raft {
             Request::Read => self.on_read(id, out),
             Request::Applied { index } => {
                 self.applied = self.applied.max(index.min(self.emitted));
+                self.applied_bytes = self.log.bytes_upto(self.applied);
                 out.answer_eager(id, Reply::Noted); // promises nothing
                 self.emit_committed(out);
             }
@@ -435,7 +449,7 @@ impl Raft {
     /// Emits what is committed, in order, each view once its own record is durable.
     pub(crate) fn emit_committed(&mut self, out: Out<'_>) {
         while self.emitted < self.commit && !self.snapshots.is_restoring() {
-            let ahead = self.log.bytes_between(self.applied, self.emitted);
+            let ahead = self.emitted_bytes.saturating_sub(self.applied_bytes);
             if ahead >= self.config.unapplied_bytes_max as u64 {
                 break;
             }
@@ -444,6 +458,7 @@ impl Raft {
                 return;
             };
             self.emitted = view.last();
+            self.emitted_bytes = self.log.bytes_upto(self.emitted);
             self.emit_gate = self.emit_gate.max(ticket);
             out.emit_after(self.emit_gate, Event::Committed(view));
         }

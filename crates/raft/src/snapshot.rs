@@ -236,22 +236,10 @@ impl Raft {
         self.vote_ticket = ticket;
         self.snapshots.current = Some((snapshot, ticket));
         self.snapshots.clean = Some((ticket, snapshot.id));
-        self.compact_log();
+        // Some of what it covers stays, for followers that are a little behind.
+        let index = self.snapshots.index();
+        self.log.compact_keeping(index, self.config.keep_bytes_max as u64);
         self.release_journal(out);
-    }
-
-    /// Keeps some of what the snapshot covers, for followers that are a little behind.
-    fn compact_log(&mut self) {
-        let upto = self.snapshots.index();
-        let keep = self.config.keep_bytes_max as u64;
-        let mut at = self.log.base();
-        while at < upto && self.log.bytes_between(at, upto) > keep {
-            match self.log.view(at.next(), upto) {
-                Some((view, _)) => at = view.last(),
-                None => break,
-            }
-        }
-        self.log.compact(at);
     }
 
     fn release_journal(&mut self, out: Out<'_>) {
@@ -312,6 +300,8 @@ impl Raft {
         self.matched = self.matched.max(self.commit);
         self.emitted = index;
         self.applied = index;
+        self.emitted_bytes = self.log.bytes_upto(index);
+        self.applied_bytes = self.emitted_bytes;
         self.emit_gate = self.emit_gate.max(ticket);
         self.read_restore(snapshot.id, 0, out);
     }
@@ -401,6 +391,9 @@ impl Raft {
             return;
         }
         self.snapshots.current = Some((snapshot, at));
+        if self.unanchored && index < self.log.base() {
+            return; // a later snapshot, whose record is to come, covers the missing entries
+        }
         if self.log.term_at(index) == Some(term) {
             self.log.compact(index);
         } else {

@@ -1,4 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod clock;
 pub mod linearizability;
+pub mod marks;
+mod nemesis;
+mod net;
+mod node;
+mod world;
+
+pub use nemesis::{Fault, Plan};
+pub use net::Net;
+pub use world::{Ask, Counts, System, Violation, World};

@@ -120,10 +120,7 @@ pub fn check<M: Model>(history: &[Operation<M>], budget: Budget) -> Verdict<M> {
     for operation in history {
         operation.assert_order();
         if operation.returned.is_some() || !M::is_read(&operation.op) {
-            partitions
-                .entry(M::partition_key(&operation.op))
-                .or_default()
-                .push(operation);
+            partitions.entry(M::partition_key(&operation.op)).or_default().push(operation);
         }
     }
     let (mut steps_left, mut unknown) = (budget.steps_max, false);
@@ -139,32 +136,18 @@ pub fn check<M: Model>(history: &[Operation<M>], budget: Budget) -> Verdict<M> {
             }
         }
     }
-    if unknown {
-        Verdict::Unknown
-    } else {
-        Verdict::Ok
-    }
+    if unknown { Verdict::Unknown } else { Verdict::Ok }
 }
 
 impl<M: Model> Operation<M> {
     /// An operation that was answered.
     pub fn returned(client: u64, called: Time, at: Time, op: M::Op, output: M::Output) -> Self {
-        Self {
-            client,
-            called,
-            returned: Some((at, output)),
-            op,
-        }
+        Self { client, called, returned: Some((at, output)), op }
     }
 
     /// An operation nobody knows the end of: it may take effect at any time, or never.
     pub fn indeterminate(client: u64, called: Time, op: M::Op) -> Self {
-        Self {
-            client,
-            called,
-            returned: None,
-            op,
-        }
+        Self { client, called, returned: None, op }
     }
 
     fn output(&self) -> Option<&M::Output> {
@@ -173,10 +156,7 @@ impl<M: Model> Operation<M> {
 
     fn assert_order(&self) {
         if let Some((at, _)) = &self.returned {
-            assert!(
-                self.called <= *at,
-                "returned before it was called: {self:?}"
-            );
+            assert!(self.called <= *at, "returned before it was called: {self:?}");
         }
     }
 }
@@ -184,26 +164,14 @@ impl<M: Model> Operation<M> {
 impl Default for Budget {
     /// Ten million steps: some seconds, and at most about half a gigabyte.
     fn default() -> Self {
-        Self {
-            steps_max: 10_000_000,
-        }
+        Self { steps_max: 10_000_000 }
     }
 }
 
 impl<M: Model> Clone for Operation<M> {
     fn clone(&self) -> Self {
-        let Self {
-            client,
-            called,
-            returned,
-            op,
-        } = self;
-        Self {
-            client: *client,
-            called: *called,
-            returned: returned.clone(),
-            op: op.clone(),
-        }
+        let Self { client, called, returned, op } = self;
+        Self { client: *client, called: *called, returned: returned.clone(), op: op.clone() }
     }
 }
 
@@ -215,18 +183,10 @@ impl<M: Model> fmt::Debug for Operation<M> {
 
 impl<M: Model> fmt::Display for Operation<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            client,
-            called,
-            returned,
-            op,
-        } = self;
+        let Self { client, called, returned, op } = self;
         match returned {
             Some((at, output)) => {
-                write!(
-                    f,
-                    "client {client} [{called:?} .. {at:?}] {op:?} -> {output:?}"
-                )
+                write!(f, "client {client} [{called:?} .. {at:?}] {op:?} -> {output:?}")
             }
             None => write!(f, "client {client} [{called:?} .. ] {op:?} -> ?"),
         }
@@ -241,13 +201,7 @@ impl<M: Model> fmt::Debug for Counterexample<M> {
 
 impl<M: Model> fmt::Display for Counterexample<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no order explains these operations on key {:?}:",
-            self.key
-        )?;
-        self.operations
-            .iter()
-            .try_for_each(|operation| write!(f, "\n  {operation}"))
+        write!(f, "no order explains these operations on key {:?}:", self.key)?;
+        self.operations.iter().try_for_each(|operation| write!(f, "\n  {operation}"))
     }
 }

@@ -17,41 +17,19 @@ fn at(tick: u64) -> Time {
 }
 
 fn get(from: u64, to: u64, seen: Option<u64>) -> Op {
-    Op::returned(
-        0,
-        at(from),
-        at(to),
-        MapOp::Get { key: KEY },
-        MapOutput::Value(seen),
-    )
+    Op::returned(0, at(from), at(to), MapOp::Get { key: KEY }, MapOutput::Value(seen))
 }
 
 fn put(from: u64, to: u64, value: u64) -> Op {
-    Op::returned(
-        0,
-        at(from),
-        at(to),
-        MapOp::Put { key: KEY, value },
-        MapOutput::Done,
-    )
+    Op::returned(0, at(from), at(to), MapOp::Put { key: KEY, value }, MapOutput::Done)
 }
 
 fn delete(from: u64, to: u64) -> Op {
-    Op::returned(
-        0,
-        at(from),
-        at(to),
-        MapOp::Delete { key: KEY },
-        MapOutput::Done,
-    )
+    Op::returned(0, at(from), at(to), MapOp::Delete { key: KEY }, MapOutput::Done)
 }
 
 fn cas(from: u64, to: u64, expected: Option<u64>, value: u64, swapped: bool) -> Op {
-    let op = MapOp::CompareAndSet {
-        key: KEY,
-        expected,
-        value,
-    };
+    let op = MapOp::CompareAndSet { key: KEY, expected, value };
     Op::returned(0, at(from), at(to), op, MapOutput::Swapped(swapped))
 }
 
@@ -80,71 +58,23 @@ fn known_good_histories_pass() {
     let lost_get = Op::indeterminate(0, at(0), MapOp::Get { key: KEY });
     let good: &[(&str, Vec<Op>)] = &[
         ("nothing happened", vec![]),
-        (
-            "one after the other",
-            vec![put(0, 1, 1), get(2, 3, Some(1)), get(4, 5, Some(1))],
-        ),
-        (
-            "a read beside a write sees before",
-            vec![put(0, 9, 1), get(1, 2, None)],
-        ),
-        (
-            "a read beside a write sees after",
-            vec![put(0, 9, 1), get(1, 2, Some(1))],
-        ),
-        (
-            "touching operations are concurrent",
-            vec![put(0, 1, 1), get(1, 2, None)],
-        ),
-        (
-            "two writes in either order",
-            vec![put(0, 9, 1), put(0, 9, 2), get(10, 11, Some(1))],
-        ),
-        (
-            "a lost write took effect",
-            vec![lost_put(0, 1), get(1, 2, Some(1))],
-        ),
+        ("one after the other", vec![put(0, 1, 1), get(2, 3, Some(1)), get(4, 5, Some(1))]),
+        ("a read beside a write sees before", vec![put(0, 9, 1), get(1, 2, None)]),
+        ("a read beside a write sees after", vec![put(0, 9, 1), get(1, 2, Some(1))]),
+        ("touching operations are concurrent", vec![put(0, 1, 1), get(1, 2, None)]),
+        ("two writes in either order", vec![put(0, 9, 1), put(0, 9, 2), get(10, 11, Some(1))]),
+        ("a lost write took effect", vec![lost_put(0, 1), get(1, 2, Some(1))]),
         (
             "a lost write took effect late",
-            vec![
-                lost_put(0, 1),
-                get(1, 2, None),
-                put(3, 4, 2),
-                get(5, 6, Some(1)),
-            ],
+            vec![lost_put(0, 1), get(1, 2, None), put(3, 4, 2), get(5, 6, Some(1))],
         ),
-        (
-            "a lost write never took effect",
-            vec![lost_put(0, 1), get(1, 2, None)],
-        ),
-        (
-            "a lost read says nothing",
-            vec![lost_get, put(1, 2, 1), get(3, 4, Some(1))],
-        ),
-        (
-            "deleted",
-            vec![
-                put(0, 1, 1),
-                delete(2, 3),
-                get(4, 5, None),
-                cas(6, 7, None, 2, true),
-            ],
-        ),
-        (
-            "a refused swap",
-            vec![
-                put(0, 1, 1),
-                cas(2, 3, Some(2), 3, false),
-                get(4, 5, Some(1)),
-            ],
-        ),
+        ("a lost write never took effect", vec![lost_put(0, 1), get(1, 2, None)]),
+        ("a lost read says nothing", vec![lost_get, put(1, 2, 1), get(3, 4, Some(1))]),
+        ("deleted", vec![put(0, 1, 1), delete(2, 3), get(4, 5, None), cas(6, 7, None, 2, true)]),
+        ("a refused swap", vec![put(0, 1, 1), cas(2, 3, Some(2), 3, false), get(4, 5, Some(1))]),
         (
             "two swaps, one wins",
-            vec![
-                cas(0, 9, None, 1, true),
-                cas(0, 9, None, 2, false),
-                get(10, 11, Some(1)),
-            ],
+            vec![cas(0, 9, None, 1, true), cas(0, 9, None, 2, false), get(10, 11, Some(1))],
         ),
     ];
     for (name, history) in good {
@@ -156,60 +86,31 @@ fn known_good_histories_pass() {
 fn known_bad_histories_shrink_to_what_is_wrong() {
     let noise = || vec![put(0, 1, 90), get(2, 3, Some(90)), delete(4, 5)];
     let bad: &[(&str, Vec<Op>)] = &[
-        (
-            "stale read",
-            vec![put(10, 11, 1), put(12, 13, 2), get(14, 15, Some(1))],
-        ),
+        ("stale read", vec![put(10, 11, 1), put(12, 13, 2), get(14, 15, Some(1))]),
         ("lost write", vec![put(10, 11, 1), get(14, 15, None)]),
         ("a value out of nowhere", vec![get(14, 15, Some(7))]),
         (
             "duplicated write",
-            vec![
-                put(10, 11, 1),
-                put(12, 13, 2),
-                get(14, 15, Some(2)),
-                get(16, 17, Some(1)),
-            ],
+            vec![put(10, 11, 1), put(12, 13, 2), get(14, 15, Some(2)), get(16, 17, Some(1))],
         ),
-        (
-            "reads that go back",
-            vec![put(10, 99, 1), get(11, 12, Some(1)), get(13, 14, None)],
-        ),
+        ("reads that go back", vec![put(10, 99, 1), get(11, 12, Some(1)), get(13, 14, None)]),
         (
             "a lost write that takes effect twice",
-            vec![
-                lost_put(10, 1),
-                get(11, 12, Some(1)),
-                put(13, 14, 2),
-                get(15, 16, Some(2)),
-            ]
-            .into_iter()
-            .chain([get(17, 18, Some(1))])
-            .collect(),
+            vec![lost_put(10, 1), get(11, 12, Some(1)), put(13, 14, 2), get(15, 16, Some(2))]
+                .into_iter()
+                .chain([get(17, 18, Some(1))])
+                .collect(),
         ),
-        (
-            "two swaps, both win",
-            vec![cas(10, 19, None, 1, true), cas(10, 19, None, 2, true)],
-        ),
-        (
-            "a swap refused for no reason",
-            vec![put(10, 11, 1), cas(12, 13, Some(1), 2, false)],
-        ),
+        ("two swaps, both win", vec![cas(10, 19, None, 1, true), cas(10, 19, None, 2, true)]),
+        ("a swap refused for no reason", vec![put(10, 11, 1), cas(12, 13, Some(1), 2, false)]),
     ];
     for (name, history) in bad {
         assert!(!is_legal(history), "{name}");
         let tail = [put(100, 101, 91), get(102, 103, Some(91))];
-        let noisy: Vec<Op> = noise()
-            .into_iter()
-            .chain(history.clone())
-            .chain(tail)
-            .collect();
+        let noisy: Vec<Op> = noise().into_iter().chain(history.clone()).chain(tail).collect();
         let small = counterexample(&noisy);
         assert!(!is_legal(&small.operations), "{name}: {small}");
-        assert!(
-            small.operations.len() <= history.len() + 2,
-            "{name}: {small}"
-        );
+        assert!(small.operations.len() <= history.len() + 2, "{name}: {small}");
     }
 }
 
@@ -219,15 +120,9 @@ fn a_counterexample_keeps_the_write_that_a_stale_read_saw() {
     history.push(get(1000, 1001, Some(42)));
     let small = counterexample(&history);
     assert_eq!(small.operations.len(), 3, "{small}");
-    assert!(
-        matches!(small.operations[0].op, MapOp::Put { value: 42, .. }),
-        "{small}"
-    );
+    assert!(matches!(small.operations[0].op, MapOp::Put { value: 42, .. }), "{small}");
     let shown = small.to_string();
-    assert!(
-        shown.contains("Put { key: (), value: 42 } -> Done"),
-        "{shown}"
-    );
+    assert!(shown.contains("Put { key: (), value: 42 } -> Done"), "{shown}");
 }
 
 #[test]
@@ -237,20 +132,8 @@ fn keys_are_checked_apart_and_the_guilty_one_is_named() {
         let (value, begin) = (u64::from(key), u64::from(key));
         let seen = if key == 1 { None } else { Some(value) };
         let (put, get) = (MapOp::Put { key, value }, MapOp::Get { key });
-        history.push(Operation::returned(
-            1,
-            at(begin),
-            at(10),
-            put,
-            MapOutput::Done,
-        ));
-        history.push(Operation::returned(
-            2,
-            at(20),
-            at(21),
-            get,
-            MapOutput::Value(seen),
-        ));
+        history.push(Operation::returned(1, at(begin), at(10), put, MapOutput::Done));
+        history.push(Operation::returned(2, at(20), at(21), get, MapOutput::Value(seen)));
     }
     assert_eq!(counterexample(&history).key, 1);
     history.remove(2);
@@ -277,10 +160,7 @@ fn naive(state: Option<u64>, left: &[&Op]) -> bool {
         return true;
     };
     (0..left.len()).any(|at| {
-        let (op, output) = (
-            left[at],
-            left[at].returned.as_ref().map(|(_, output)| output),
-        );
+        let (op, output) = (left[at], left[at].returned.as_ref().map(|(_, output)| output));
         let mut rest = left.to_vec();
         rest.remove(at);
         op.called <= first_return
@@ -298,23 +178,11 @@ fn random_operation(rng: &mut Rng, value: u64) -> Op {
         _ => {
             let expected = small(rng);
             let swapped = MapOutput::Swapped(rng.below(2) == 0);
-            (
-                MapOp::CompareAndSet {
-                    key: KEY,
-                    expected,
-                    value,
-                },
-                swapped,
-            )
+            (MapOp::CompareAndSet { key: KEY, expected, value }, swapped)
         }
     };
     let returned = Some((at(from + span), output)).filter(|_| rng.below(6) > 0);
-    Op {
-        client: 0,
-        called: at(from),
-        returned,
-        op,
-    }
+    Op { client: 0, called: at(from), returned, op }
 }
 
 #[test]
@@ -342,10 +210,7 @@ fn random_histories_get_the_verdict_of_a_naive_checker() {
         if expected { legal += 1 } else { illegal += 1 }
     }
     // Both verdicts must be common, or the comparison shows nothing.
-    assert!(
-        legal > 2_000 && illegal > 2_000,
-        "{legal} legal, {illegal} illegal"
-    );
+    assert!(legal > 2_000 && illegal > 2_000, "{legal} legal, {illegal} illegal");
 }
 
 #[test]
@@ -366,12 +231,7 @@ fn a_long_past_changes_no_verdict() {
             history.push(op);
         }
         let expected = naive(None, &history[begin..].iter().collect::<Vec<_>>());
-        assert_eq!(
-            is_legal(&history),
-            expected,
-            "round {round}: {:#?}",
-            &history[begin..]
-        );
+        assert_eq!(is_legal(&history), expected, "round {round}: {:#?}", &history[begin..]);
     }
 }
 
@@ -382,9 +242,7 @@ fn busy(seed: u64, count: u64, clients: u64, lost_ppm: u32) -> Vec<Op> {
     let mut free = vec![0_u64; clients as usize];
     let mut planned = Vec::new();
     for id in 1..=count {
-        let client = (0..clients)
-            .min_by_key(|client| free[*client as usize])
-            .unwrap_or(0);
+        let client = (0..clients).min_by_key(|client| free[*client as usize]).unwrap_or(0);
         let called = free[client as usize] + rng.between(1, 5);
         let (effect, lag) = (called + rng.below(100), rng.below(100));
         free[client as usize] = effect + lag + 1;
@@ -394,15 +252,8 @@ fn busy(seed: u64, count: u64, clients: u64, lost_ppm: u32) -> Vec<Op> {
     let mut state = None;
     let perform = |(_, id, client, called, returned): (u64, u64, u64, u64, u64)| {
         let op = match rng.below(4) {
-            0 => MapOp::Put {
-                key: KEY,
-                value: id,
-            },
-            1 => MapOp::CompareAndSet {
-                key: KEY,
-                expected: state,
-                value: id,
-            },
+            0 => MapOp::Put { key: KEY, value: id },
+            1 => MapOp::CompareAndSet { key: KEY, expected: state, value: id },
             _ => MapOp::Get { key: KEY },
         };
         let output = match &op {
@@ -412,12 +263,7 @@ fn busy(seed: u64, count: u64, clients: u64, lost_ppm: u32) -> Vec<Op> {
         };
         state = Reg::step(&state, &op, Some(&output)).expect("the output is the model's own");
         let returned = Some((at(returned), output)).filter(|_| !rng.chance_ppm(lost_ppm));
-        Op {
-            client,
-            called: at(called),
-            returned,
-            op,
-        }
+        Op { client, called: at(called), returned, op }
     };
     planned.into_iter().map(perform).collect()
 }
@@ -432,14 +278,9 @@ fn a_long_busy_history_of_one_key_is_checked() {
 fn one_wrong_read_in_a_long_history_is_found_and_shrunk() {
     let mut history = busy(3, 10_000, 10, 0);
     let reads = |op: &Op| matches!(op.op, MapOp::Get { .. });
-    let wrong = (8_000..)
-        .find(|at| reads(&history[*at]))
-        .expect("half of them are reads");
+    let wrong = (8_000..).find(|at| reads(&history[*at])).expect("half of them are reads");
     let (returned, _) = history[wrong].returned.clone().expect("all are answered");
-    let (old, _) = history[100..]
-        .iter()
-        .find_map(|op| Some((written(op)?, ())))
-        .expect("a write");
+    let (old, _) = history[100..].iter().find_map(|op| Some((written(op)?, ()))).expect("a write");
     history[wrong].returned = Some((returned, MapOutput::Value(Some(old))));
     let small = counterexample(&history);
     assert!(small.operations.len() <= 12, "{small}");

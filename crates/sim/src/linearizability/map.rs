@@ -85,19 +85,12 @@ where
             }
             MapOp::Put { value, .. } => (MapOutput::Done, Some(value)),
             MapOp::Delete { .. } => (MapOutput::Done, None),
-            MapOp::CompareAndSet {
-                expected, value, ..
-            } => {
+            MapOp::CompareAndSet { expected, value, .. } => {
                 let swapped = expected == state;
-                (
-                    MapOutput::Swapped(swapped),
-                    if swapped { Some(value) } else { state.as_ref() },
-                )
+                (MapOutput::Swapped(swapped), if swapped { Some(value) } else { state.as_ref() })
             }
         };
-        output
-            .is_none_or(|output| *output == answer)
-            .then(|| after.cloned())
+        output.is_none_or(|output| *output == answer).then(|| after.cloned())
     }
 
     fn partition_key(op: &MapOp<K, V>) -> K {

@@ -82,12 +82,7 @@ impl<'a, M: Model> Search<'a, M> {
         events.sort_unstable();
         let mut search = Self {
             operations,
-            nodes: vec![Node {
-                operation: 0,
-                mate: HEAD,
-                prev: HEAD,
-                next: HEAD,
-            }],
+            nodes: vec![Node { operation: 0, mate: HEAD, prev: HEAD, next: HEAD }],
             numbers: vec![0; operations.len()],
             placed: Placed::default(),
             waiting: 0,
@@ -112,23 +107,14 @@ impl<'a, M: Model> Search<'a, M> {
             } else {
                 call_nodes[operation as usize] = node;
                 let answered = self.operations[operation as usize].returned.is_some();
-                let number = if answered {
-                    &mut called.0
-                } else {
-                    &mut called.1
-                };
+                let number = if answered { &mut called.0 } else { &mut called.1 };
                 self.numbers[operation as usize] = *number;
                 *number += 1;
                 if answered {
                     self.placed.reach.push((0, 0));
                 }
             }
-            self.nodes.push(Node {
-                operation,
-                mate,
-                prev: node - 1,
-                next: node + 1,
-            });
+            self.nodes.push(Node { operation, mate, prev: node - 1, next: node + 1 });
         }
         let last = self.nodes.len() - 1;
         // A ring through the head; where nothing happened, the head alone.
@@ -147,17 +133,12 @@ impl<'a, M: Model> Search<'a, M> {
         let mut at = self.nodes[HEAD as usize].next;
         while self.waiting > 0 {
             let node = self.nodes[at as usize];
-            debug_assert_ne!(
-                at, HEAD,
-                "an operation without a place has its return in the list"
-            );
+            debug_assert_ne!(at, HEAD, "an operation without a place has its return in the list");
             if node.mate == at {
                 // Nothing may be placed behind this return before its own operation is.
                 furthest = furthest.max(at);
                 let Some(lift) = self.stack.pop() else {
-                    return Outcome::Illegal {
-                        stuck_at: self.return_time(furthest),
-                    };
+                    return Outcome::Illegal { stuck_at: self.return_time(furthest) };
                 };
                 self.unlift(lift.call);
                 state = lift.state_before;
@@ -170,10 +151,7 @@ impl<'a, M: Model> Search<'a, M> {
             *steps_left -= 1;
             match self.place(at, state) {
                 Some(after) => {
-                    self.stack.push(Lift {
-                        call: at,
-                        state_before: state,
-                    });
+                    self.stack.push(Lift { call: at, state_before: state });
                     state = after;
                     at = self.nodes[HEAD as usize].next;
                 }
@@ -214,9 +192,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn lift(&mut self, call: u32) {
-        let Node {
-            operation, mate, ..
-        } = self.nodes[call as usize];
+        let Node { operation, mate, .. } = self.nodes[call as usize];
         let number = self.numbers[operation as usize];
         self.unlink(call);
         if mate == HEAD {
@@ -229,9 +205,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn unlift(&mut self, call: u32) {
-        let Node {
-            operation, mate, ..
-        } = self.nodes[call as usize];
+        let Node { operation, mate, .. } = self.nodes[call as usize];
         let number = self.numbers[operation as usize];
         if mate == HEAD {
             clear(&mut self.placed.open, number);
@@ -258,10 +232,7 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn return_time(&self, node: u32) -> Time {
         let operation = self.operations[self.nodes[node as usize].operation as usize];
-        operation
-            .returned
-            .as_ref()
-            .map_or(operation.called, |(at, _)| *at)
+        operation.returned.as_ref().map_or(operation.called, |(at, _)| *at)
     }
 }
 

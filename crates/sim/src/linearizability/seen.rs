@@ -13,11 +13,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new() -> Self {
-        Self {
-            words: Vec::new(),
-            slots: vec![0; 64],
-            len: 0,
-        }
+        Self { words: Vec::new(), slots: vec![0; 64], len: 0 }
     }
 
     /// Adds `key`; whether it is new.

@@ -45,9 +45,7 @@ pub(super) fn shrink<M: Model>(
 
 /// `kept` less `begin..end`, but for what an output that stays may be owed to.
 fn without<M: Model>(kept: &[Operation<M>], begin: usize, end: usize) -> Vec<Operation<M>> {
-    let mut stays: Vec<bool> = (0..kept.len())
-        .map(|at| !(begin..end).contains(&at))
-        .collect();
+    let mut stays: Vec<bool> = (0..kept.len()).map(|at| !(begin..end).contains(&at)).collect();
     let mut observers: Vec<usize> = (0..kept.len()).filter(|at| stays[*at]).collect();
     while let Some(observer) = observers.pop() {
         let Some((returned, observed)) = &kept[observer].returned else {
@@ -62,11 +60,7 @@ fn without<M: Model>(kept: &[Operation<M>], begin: usize, end: usize) -> Vec<Ope
             }
         }
     }
-    kept.iter()
-        .zip(stays)
-        .filter(|(_, stays)| *stays)
-        .map(|(kept, _)| kept.clone())
-        .collect()
+    kept.iter().zip(stays).filter(|(_, stays)| *stays).map(|(kept, _)| kept.clone()).collect()
 }
 
 fn is_illegal<M: Model>(operations: &[Operation<M>], steps_left: &mut u64) -> bool {
@@ -91,11 +85,7 @@ mod tests {
                 0 => MapOp::Put { key, value },
                 1 => MapOp::Delete { key },
                 2 => MapOp::Get { key },
-                _ => MapOp::CompareAndSet {
-                    key,
-                    expected: Some(rng.between(1, 3)),
-                    value,
-                },
+                _ => MapOp::CompareAndSet { key, expected: Some(rng.between(1, 3)), value },
             };
             let output = match &op {
                 MapOp::Get { .. } => MapOutput::Value(state),
@@ -106,12 +96,7 @@ mod tests {
             let (called, returned) = (tick - rng.below(4), tick + rng.below(4));
             let returned = Some((Time::from_nanos(returned), output));
             let called = Time::from_nanos(called);
-            Operation {
-                client: tick,
-                called,
-                returned: returned.filter(|_| rng.below(8) > 0),
-                op,
-            }
+            Operation { client: tick, called, returned: returned.filter(|_| rng.below(8) > 0), op }
         };
         let mut history: Vec<_> = (10..22).map(operation).collect();
         history.sort_by_key(|operation| operation.called);

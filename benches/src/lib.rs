@@ -1,0 +1,3 @@
+//! What the benchmarks share: the same work for us and for each peer.
+
+pub mod quorate_trio;

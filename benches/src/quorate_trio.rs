@@ -1,0 +1,155 @@
+//! Three `quorate-raft` nodes in one thread: elections, gates and answers included.
+//!
+//! Every record counts as durable at the end of the burst that made it, as the peers' in-memory
+//! storage does.
+
+use std::collections::VecDeque;
+
+use quorate_raft::{Config, Event, Message, Proposals, Raft, Reply, Request};
+use quorate_transport::{
+    Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, Start, StoreOp,
+    Ticket, Time,
+};
+
+/// What leaves a node.
+#[derive(Default)]
+struct Hands {
+    from: u64,
+    wire: VecDeque<(u64, NodeId, Message)>,
+    persisted: Ticket,
+    applied: u64,
+    bytes: u64,
+    last: u64,
+    answered: u64,
+}
+
+impl Sink<Raft> for Hands {
+    fn persist(&mut self, ticket: Ticket, _: <Raft as Machine>::Record) {
+        self.persisted = ticket;
+    }
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.wire.push_back((self.from, to, message));
+    }
+    fn emit(&mut self, event: Event) {
+        if let Event::Committed(view) = event {
+            // Apply: look at every command.
+            for entry in view.entries() {
+                self.bytes += entry.len() as u64 + u64::from(entry.first().copied().unwrap_or(0));
+            }
+            self.applied += view.count() as u64;
+            self.last = view.last().0;
+        }
+    }
+    fn answer(&mut self, ids: RequestRange, reply: Reply) {
+        if let Reply::Committed { .. } = reply {
+            self.answered += ids.count();
+        }
+    }
+    fn release(&mut self, _: Ticket) {}
+    fn store(&mut self, _: StoreOp) {}
+    fn halt(&mut self, halt: &Halt) {
+        panic!("{halt}");
+    }
+}
+
+/// A group of nodes in one thread.
+pub struct Trio {
+    cells: Vec<(Cell<Raft>, Hands)>,
+    now: Time,
+    leader: usize,
+}
+
+impl Trio {
+    /// Elects a leader.
+    #[must_use]
+    pub fn new(nodes: u64) -> Self {
+        let cell = |node| {
+            let mut config = Config::new((1..=nodes).map(NodeId));
+            config.keep_bytes_max = 1 << 20;
+            let start = Start {
+                node: NodeId(node),
+                incarnation: Incarnation(1),
+                seed: node,
+                now: Time::ZERO,
+            };
+            let raft = Raft::new(start, config).expect("a valid configuration");
+            (Cell::new(raft), Hands { from: node, ..Hands::default() })
+        };
+        let mut trio = Self { cells: (1..=nodes).map(cell).collect(), now: Time::ZERO, leader: 0 };
+        for (cell, hands) in &mut trio.cells {
+            cell.handle(Time::ZERO, Input::Started, hands);
+        }
+        while !trio.cells.iter().any(|(cell, _)| cell.machine().is_leader()) {
+            trio.now = trio.now + core::time::Duration::from_millis(10);
+            let now = trio.now;
+            for (cell, hands) in &mut trio.cells {
+                cell.handle(now, Input::Timer, hands);
+            }
+            trio.run();
+        }
+        let leads = |(cell, _): &(Cell<Raft>, Hands)| cell.machine().is_leader();
+        trio.leader = trio.cells.iter().position(leads).expect("there is one");
+        trio
+    }
+
+    /// Proposes `proposals` and runs until all nodes have applied them.
+    pub fn propose(&mut self, proposals: Proposals) {
+        let (now, leader) = (self.now, self.leader);
+        let (cell, hands) = &mut self.cells[leader];
+        cell.request(now, Request::Propose(proposals), hands);
+        self.run();
+    }
+
+    /// How many commands each node has applied; the least of them.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.cells.iter().map(|(_, hands)| hands.applied).min().unwrap_or(0)
+    }
+
+    /// How many proposals were answered as committed.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.cells.iter().map(|(_, hands)| hands.answered).sum()
+    }
+
+    /// Reports what was applied, so that logs can be compacted: a snapshot of nothing.
+    pub fn compact(&mut self) {
+        let now = self.now;
+        for (cell, hands) in &mut self.cells {
+            let index = quorate_raft::Index(hands.last);
+            cell.request(now, Request::Applied { index }, hands);
+            cell.request(now, Request::Compact { index, chunks: Vec::new() }, hands);
+            let id = quorate_transport::SnapshotId { index: index.0, term: cell.machine().term().0 };
+            cell.handle(now, Input::Stored(quorate_transport::Stored::Finished { id }), hands);
+        }
+        self.run();
+    }
+
+    fn run(&mut self) {
+        let now = self.now;
+        let mut touched = u64::MAX;
+        while touched != 0 {
+            for (at, (cell, hands)) in self.cells.iter_mut().enumerate() {
+                if touched & 1 << at == 0 {
+                    continue;
+                }
+                cell.settle(now, hands);
+                let persisted = hands.persisted;
+                if persisted > cell.durable_upto() {
+                    cell.durable(now, persisted, hands);
+                    cell.settle(now, hands);
+                }
+            }
+            touched = 0;
+            for from in 0..self.cells.len() {
+                while let Some((from, to, message)) = self.cells[from].1.wire.pop_front() {
+                    let at = to.0 as usize - 1;
+                    touched |= 1 << at;
+                    let (cell, hands) = &mut self.cells[at];
+                    let from = Peer { node: NodeId(from), incarnation: Incarnation(1) };
+                    cell.handle(now, Input::Message { from, message }, hands);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,646 @@
+//! A replicated map over Raft in the simulator, with clients, and the invariants of
+//! `docs/ARCHITECTURE.md` checked after every event.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_raft::{
+    Config, Event, Index, Kind, Message, Proposals, Raft, Reply, Request, RoleName, Term, View,
+};
+use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
+use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
+use quorate_transport::{
+    Digest, Frame, Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
+    SnapshotId, Time, decode_message,
+};
+
+const KEY: Key = Key::new(1, 0);
+const CLIENTS: u64 = 6;
+/// A request that no client waits for.
+const NO_OP: usize = usize::MAX;
+const SECOND: u64 = 1_000_000_000;
+
+type Op = MapOp<u64, u64>;
+type Output = MapOutput<u64>;
+type History = Vec<Operation<Map<u64, u64>>>;
+
+/// What a member's Raft has said and nobody has taken yet.
+#[derive(Default)]
+pub(crate) struct Ear {
+    answers: VecDeque<(RequestRange, Reply)>,
+    events: VecDeque<Event>,
+}
+
+impl Port<Raft> for Ear {
+    fn answer(&mut self, ids: RequestRange, reply: Reply) {
+        self.answers.push_back((ids, reply));
+    }
+    fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+    fn halted(&mut self, _: &Halt) {}
+}
+
+/// One life of a member: the state machine and the requests under way.
+pub(crate) struct Member {
+    raft: MachineRef<Raft, Ear>,
+    applied: Index,
+    state: BTreeMap<u64, u64>,
+    restore: Vec<u8>,
+    snapshot: Index,
+    compacting: bool,
+    /// Requests under way, each with its operation.
+    asked: BTreeMap<RequestId, usize>,
+    /// Operations that wait until an index is applied; true for reads.
+    waiting: BTreeMap<(Index, usize), bool>,
+    outputs: BTreeMap<Index, Output>,
+    commit: Index,
+    term: Term,
+}
+
+struct Client {
+    generation: u64,
+    /// What it waits for: the place in the history.
+    op: Option<usize>,
+}
+
+/// One operation of the history, as far as it is known.
+struct Entry {
+    client: u64,
+    called: Time,
+    op: Op,
+    returned: Option<(Time, Output)>,
+    /// Certain not to have happened.
+    failed: bool,
+}
+
+/// The whole group, and what is known to be true of it.
+pub(crate) struct Group {
+    config: Config,
+    clients: Vec<Client>,
+    entries: Vec<Entry>,
+    /// The first leader seen in each term. (R1)
+    leaders: BTreeMap<Term, NodeId>,
+    /// What was first applied at each index. (R6, R7)
+    committed: BTreeMap<Index, (Term, u128, Option<u64>)>,
+    /// The term of the node that first knew an index to be committed.
+    known_in: BTreeMap<Index, Term>,
+    /// Every entry ever seen in a log: its digest and the term before it. (R4)
+    logs: BTreeMap<(Index, Term), (u128, Term)>,
+    log_ends: BTreeMap<NodeId, (Index, Term)>,
+    broken: Option<String>,
+    hint: Option<NodeId>,
+    acknowledged: u64,
+    quiet: bool,
+}
+
+/// A command is 33 bytes: its place in the history, what to do, key, value, expected.
+fn encode(number: usize, op: &Op) -> Vec<u8> {
+    let (kind, key, value, expected) = match op {
+        MapOp::Get { key } => (0, *key, 0, None),
+        MapOp::Put { key, value } => (1u8, *key, *value, None),
+        MapOp::Delete { key } => (2, *key, 0, None),
+        MapOp::CompareAndSet { key, expected, value } => (3, *key, *value, *expected),
+    };
+    let mut bytes = vec![kind];
+    for number in [number as u64, key, value, expected.unwrap_or(u64::MAX)] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> (usize, Op) {
+    let word =
+        |at: usize| u64::from_le_bytes(bytes[1 + 8 * at..9 + 8 * at].try_into().expect("33 bytes"));
+    let (key, value) = (word(1), word(2));
+    let op = match bytes[0] {
+        1 => MapOp::Put { key, value },
+        2 => MapOp::Delete { key },
+        3 => {
+            let expected = (word(3) != u64::MAX).then_some(word(3));
+            MapOp::CompareAndSet { key, expected, value }
+        }
+        _ => MapOp::Get { key },
+    };
+    (word(0) as usize, op)
+}
+
+fn digest(bytes: &[u8]) -> u128 {
+    let mut digest = Digest::default();
+    digest.bytes(bytes);
+    digest.value()
+}
+
+impl Member {
+    fn apply(&mut self, index: Index, command: &[u8]) {
+        let (_, op) = decode(command);
+        let output = match op {
+            MapOp::Get { key } => MapOutput::Value(self.state.get(&key).copied()),
+            MapOp::Put { key, value } => {
+                self.state.insert(key, value);
+                MapOutput::Done
+            }
+            MapOp::Delete { key } => {
+                self.state.remove(&key);
+                MapOutput::Done
+            }
+            MapOp::CompareAndSet { key, expected, value } => {
+                let matches = self.state.get(&key).copied() == expected;
+                if matches {
+                    self.state.insert(key, value);
+                }
+                MapOutput::Swapped(matches)
+            }
+        };
+        self.outputs.insert(index, output);
+        while self.outputs.len() > 2000 {
+            self.outputs.pop_first();
+        }
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.state.iter().flat_map(|(k, v)| [k.to_le_bytes(), v.to_le_bytes()]).flatten().collect()
+    }
+
+    fn load(&mut self, id: SnapshotId) {
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let pairs = self.restore.chunks_exact(16);
+        self.state = pairs.map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect();
+        self.applied = Index(id.index);
+        self.snapshot = self.applied;
+    }
+}
+
+impl Group {
+    /// A group of `nodes` nodes whose limits are drawn from `rng`.
+    fn new(nodes: u64, rng: &mut Rng) -> Self {
+        let millis = std::time::Duration::from_millis;
+        let mut config = Config::new((1..=nodes).map(NodeId));
+        config.heartbeat_interval = millis(40);
+        config.election_timeout_min = millis(150);
+        config.election_timeout_max = millis(rng.between(150, 400));
+        config.resend_after = millis(100);
+        config.batch_bytes_max = 1 << 10;
+        config.window_bytes_max = [2 << 10, 64 << 10][rng.below(2) as usize];
+        config.window_count_max = [1, 2, 64][rng.below(3) as usize];
+        config.uncommitted_bytes_max = 16 << 10;
+        config.unapplied_bytes_max = 4 << 10;
+        config.keep_bytes_max = [0, 1 << 10, 1 << 20][rng.below(3) as usize];
+        config.snapshot_chunk_bytes = [64, 1 << 10][rng.below(2) as usize];
+        let client = |_| Client { generation: 0, op: None };
+        Self {
+            config,
+            clients: (0..CLIENTS).map(client).collect(),
+            entries: Vec::new(),
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            known_in: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            log_ends: BTreeMap::new(),
+            broken: None,
+            hint: None,
+            acknowledged: 0,
+            quiet: false,
+        }
+    }
+
+    fn breaks(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    fn on_view(&mut self, member: &mut Member, view: &View, term: Term) {
+        if view.first() != member.applied.next() {
+            let (applied, first) = (member.applied, view.first());
+            self.breaks(format!("R14 applied {applied}, then told to apply {first}"));
+        }
+        let mut index = view.first();
+        for entry in view.entries() {
+            let normal = view.kind() == Kind::Normal;
+            let op = normal.then(|| decode(entry).0 as u64);
+            let fact = (view.term(), digest(entry), op);
+            self.known_in.entry(index).or_insert(term);
+            let known = *self.committed.entry(index).or_insert(fact);
+            if known != fact {
+                self.breaks(format!("R6 two entries at {index}: {known:?} and {fact:?}"));
+            }
+            if normal {
+                member.apply(index, entry);
+            }
+            index = index.next();
+        }
+        member.applied = view.last();
+    }
+
+    fn on_event(&mut self, node: NodeId, member: &mut Member, event: Event, term: Term) {
+        match event {
+            Event::Committed(view) => self.on_view(member, &view, term),
+            Event::Restore { id, offset, bytes, last } => {
+                if offset == 0 {
+                    member.restore.clear();
+                }
+                member.restore.extend_from_slice(&bytes);
+                if last {
+                    sometimes!(true, "restored from a snapshot");
+                    member.load(id);
+                }
+            }
+            Event::Role { role: RoleName::Leader, .. } => self.hint = Some(node),
+            Event::Role { .. } => {}
+        }
+    }
+
+    fn on_answer(&mut self, member: &mut Member, ids: RequestRange, reply: &Reply, now: u64) {
+        for (place, id) in ids.iter().enumerate() {
+            let Some(op) = member.asked.remove(&id).filter(|op| *op != NO_OP) else { continue };
+            match reply {
+                Reply::Committed { first, .. } => {
+                    let index = Index(first.0 + place as u64);
+                    member.waiting.insert((index, op), false);
+                }
+                Reply::ReadAt { index } => {
+                    member.waiting.insert((*index, op), true);
+                }
+                Reply::Rejected(_) => {
+                    sometimes!(true, "a proposal was refused");
+                    self.entries[op].failed = true;
+                }
+                Reply::Unknown => sometimes!(true, "an outcome became unknown"),
+                _ => {}
+            }
+        }
+        if matches!(reply, Reply::Compacted { .. } | Reply::Rejected(_)) {
+            member.compacting = false;
+        }
+        let _ = now;
+    }
+
+    /// Clients whose index is applied have their answer.
+    fn answer_clients(&mut self, member: &mut Member, ask: &mut Ask<'_>) {
+        while let Some((&(index, op), &read)) = member.waiting.first_key_value() {
+            if index > member.applied {
+                break;
+            }
+            member.waiting.pop_first();
+            let output = if read {
+                let MapOp::Get { key } = self.entries[op].op else { continue };
+                MapOutput::Value(member.state.get(&key).copied())
+            } else {
+                let fact = self.committed.get(&index).and_then(|(_, _, op)| *op);
+                if fact != Some(op as u64) {
+                    self.breaks(format!(
+                        "D1 op {op} acknowledged at {index}, which holds {fact:?}"
+                    ));
+                }
+                match member.outputs.get(&index) {
+                    Some(output) => output.clone(),
+                    None => continue, // the state came by snapshot: its output is not known here
+                }
+            };
+            self.entries[op].returned = Some((Time::from_nanos(ask.true_now), output));
+            self.acknowledged += 1;
+            let client = self.entries[op].client;
+            if self.clients[client as usize].op == Some(op) {
+                let pause = ask.rng.between(1_000_000, 60_000_000);
+                self.next_alarm(client, pause, ask);
+            }
+        }
+    }
+
+    fn next_alarm(&mut self, client: u64, nanos: u64, ask: &mut Ask<'_>) {
+        let generation = &mut self.clients[client as usize].generation;
+        *generation += 1;
+        let alarm = client | *generation << 8;
+        let voters = &self.config.voters;
+        let any = voters[ask.rng.below(voters.len() as u64) as usize];
+        let node = self.hint.filter(|_| ask.rng.below(10) < 8).unwrap_or(any);
+        ask.alarm(nanos, node, alarm);
+    }
+
+    fn new_op(&mut self, ask: &mut Ask<'_>) -> Op {
+        let key = ask.true_now / (3 * SECOND) * 8 + ask.rng.below(4);
+        let value = self.entries.len() as u64 + 1;
+        match ask.rng.below(10) {
+            0..4 => MapOp::Get { key },
+            4..8 => MapOp::Put { key, value },
+            8 => MapOp::Delete { key },
+            _ => {
+                let near = ask.rng.below(value);
+                let expected = (near > 0).then_some(near);
+                MapOp::CompareAndSet { key, expected, value }
+            }
+        }
+    }
+
+    /// What all nodes agree on at the end; call when the world has been calm for a while.
+    ///
+    /// # Errors
+    /// The invariant that is broken.
+    fn check_end(&self, world: &[(NodeId, &Member)]) -> Result<(), String> {
+        let last = self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
+        for (node, member) in world {
+            if member.applied != last {
+                return Err(format!("R29 {node} has applied {} of {last}", member.applied));
+            }
+            if member.state != world[0].1.state {
+                return Err(format!("M4 {node} and {} differ at {last}", world[0].0));
+            }
+        }
+        let ops: std::collections::BTreeSet<u64> =
+            self.committed.values().filter_map(|(_, _, op)| *op).collect();
+        for (number, entry) in self.entries.iter().enumerate() {
+            let write = !matches!(entry.op, MapOp::Get { .. });
+            if entry.failed && write && ops.contains(&(number as u64)) {
+                return Err(format!("M7 op {number} was rejected and happened"));
+            }
+            if entry.returned.is_some() && write && !ops.contains(&(number as u64)) {
+                return Err(format!("D1 op {number} was acknowledged and is lost"));
+            }
+        }
+        let happened = |(number, entry): &(usize, &Entry)| {
+            !entry.failed && (entry.returned.is_some() || ops.contains(&(*number as u64)))
+        };
+        let history: History =
+            self.entries.iter().enumerate().filter(happened).map(operation).collect();
+        match check(&history, Budget::default()) {
+            Verdict::Ok => Ok(()),
+            Verdict::Illegal(example) => Err(format!("M3 not linearizable: {example}")),
+            Verdict::Unknown => {
+                sometimes!(true, "linearizability was too costly to decide");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Each operation is a process of its own: a client that has given one up begins another.
+fn operation((number, entry): (usize, &Entry)) -> Operation<Map<u64, u64>> {
+    let process = number as u64;
+    let op = entry.op.clone();
+    match &entry.returned {
+        Some((at, output)) => Operation::returned(process, entry.called, *at, op, output.clone()),
+        None => Operation::indeterminate(process, entry.called, op),
+    }
+}
+
+impl System for Group {
+    type App = Member;
+
+    fn boot(&mut self, node: Peer, host: &mut Host) -> Member {
+        self.log_ends.remove(&node.node);
+        let raft = host.add::<Raft, Ear>(KEY, self.config.clone(), Ear::default());
+        Member {
+            raft: raft.expect("a valid configuration"),
+            applied: Index::ZERO,
+            state: BTreeMap::new(),
+            restore: Vec::new(),
+            snapshot: Index::ZERO,
+            compacting: false,
+            asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            commit: Index::ZERO,
+            term: Term::ZERO,
+        }
+    }
+
+    fn drain(&mut self, node: NodeId, member: &mut Member, ask: &mut Ask<'_>) {
+        loop {
+            let Some(host) = ask.host() else { return };
+            let term = host.machine(member.raft).term();
+            let ear = host.port(member.raft);
+            let (answers, events) =
+                (std::mem::take(&mut ear.answers), std::mem::take(&mut ear.events));
+            if answers.is_empty() && events.is_empty() {
+                break;
+            }
+            let before = member.applied;
+            for event in events {
+                self.on_event(node, member, event, term);
+            }
+            for (ids, reply) in answers {
+                self.on_answer(member, ids, &reply, ask.true_now);
+            }
+            self.answer_clients(member, ask);
+            if member.applied > before {
+                let index = member.applied;
+                if let Some(id) = ask.request(member.raft, Request::Applied { index }) {
+                    member.asked.insert(id, NO_OP);
+                }
+            }
+            let far = member.snapshot.0 + 150 + ask.rng.below(100);
+            if member.applied.0 > far && !member.compacting {
+                compact(member, ask);
+            }
+        }
+    }
+
+    fn check(&mut self, node: NodeId, member: &Member, host: &Host) -> Result<(), String> {
+        let raft = host.machine(member.raft);
+        if let Some(what) = self.broken.take() {
+            return Err(what);
+        }
+        let term = raft.term();
+        if term < member.term || raft.commit() < member.commit {
+            return Err(format!("R11 or R13: {term} or {} fell", raft.commit()));
+        }
+        if raft.is_leader() {
+            let first = *self.leaders.entry(term).or_insert(node);
+            if first != node {
+                return Err(format!("R1 two leaders of term {term}: {first} and {node}"));
+            }
+            self.check_complete(raft)?;
+        }
+        self.check_log(node, raft)
+    }
+
+    fn alarm(&mut self, node: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        let (client, generation) = (alarm & 0xff, alarm >> 8);
+        if self.clients[client as usize].generation != generation || self.quiet {
+            return;
+        }
+        // An operation still under way has taken too long: its outcome stays open.
+        self.clients[client as usize].op = None;
+        let Some(member) = member else {
+            return self.next_alarm(client, 20_000_000, ask);
+        };
+        let op = self.new_op(ask);
+        let number = self.entries.len();
+        let request = match &op {
+            MapOp::Get { .. } if ask.rng.below(4) > 0 => Request::Read,
+            op => Request::Propose(Proposals::one(&encode(number, op))),
+        };
+        let called = Time::from_nanos(ask.true_now);
+        self.entries.push(Entry { client, called, op, returned: None, failed: false });
+        self.clients[client as usize].op = Some(number);
+        if let Some(id) = ask.request(member.raft, request) {
+            member.asked.insert(id, number);
+        }
+        let patience = ask.rng.between(100_000_000, 900_000_000);
+        self.next_alarm(client, patience, ask);
+        let _ = node;
+    }
+
+    fn died(&mut self, node: NodeId, _: Member) {
+        if self.hint == Some(node) {
+            self.hint = None;
+        }
+    }
+
+    fn describe(&self, frame: &Frame) -> String {
+        match decode_message::<Message>(frame) {
+            Ok(message) => format!("{message:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn status(&self, member: &Member, host: &Host) -> String {
+        let raft = host.machine(member.raft);
+        let (base, last) = raft.log_bounds();
+        format!(
+            "{:?} {:?} vote {:?} log {base}..{last} durable {} commit {} applied {}",
+            raft.role_name(),
+            raft.term(),
+            raft.vote(),
+            raft.durable_index(),
+            raft.commit(),
+            member.applied
+        )
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.leaders.last_key_value().map(|(_, node)| *node)
+    }
+
+    fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
+        if rng.below(2) == 0 {
+            let voters = &self.config.voters;
+            let to = voters[rng.below(voters.len() as u64) as usize];
+            let to = (rng.below(3) > 0).then_some(to);
+            if let Some(id) = ask.request(member.raft, Request::Transfer { to }) {
+                member.asked.insert(id, NO_OP);
+            }
+        } else if !member.compacting {
+            compact(member, ask);
+        }
+    }
+}
+
+fn compact(member: &mut Member, ask: &mut Ask<'_>) {
+    let bytes = Bytes::from(member.save());
+    let chunks = bytes.chunks(100).map(Bytes::copy_from_slice).collect();
+    let index = member.applied;
+    if let Some(id) = ask.request(member.raft, Request::Compact { index, chunks }) {
+        member.asked.insert(id, NO_OP);
+        member.compacting = true;
+        member.snapshot = index;
+    }
+}
+
+impl Group {
+    /// R5: a leader's log holds everything that was ever committed.
+    fn check_complete(&self, raft: &Raft) -> Result<(), String> {
+        let (base, last) = raft.log_bounds();
+        let earlier = |index: &Index| self.known_in[index] < raft.term();
+        let Some((&newest, _)) = self.committed.last_key_value() else { return Ok(()) };
+        if last < newest && earlier(&newest) {
+            let term = raft.term();
+            return Err(format!("R5 leader of {term} ends at {last}, committed is {newest}"));
+        }
+        let from = base.next().max(Index(newest.0.saturating_sub(20)));
+        for (index, (term, _, _)) in self.committed.range(from..) {
+            let here = raft.entry(*index).map(|(term, _)| term);
+            if here != Some(*term) && earlier(index) {
+                return Err(format!("R5 leader has {here:?} at {index}, committed is {term}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// R4: entries of one index and term are one, and so is all before them.
+    fn check_log(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
+        let (base, last) = raft.log_bounds();
+        let Some((term, _)) = raft.entry(last) else { return Ok(()) };
+        if self.log_ends.insert(node, (last, term)) == Some((last, term)) {
+            return Ok(());
+        }
+        let mut index = last;
+        while index > base.next() {
+            let (Some((term, bytes)), Some((before, _))) =
+                (raft.entry(index), raft.entry(index.previous()))
+            else {
+                break;
+            };
+            let fact = (digest(&bytes), before);
+            match self.logs.get(&(index, term)) {
+                Some(known) if *known == fact => break,
+                Some(_) => return Err(format!("R4 two entries {index}@{term}")),
+                None => self.logs.insert((index, term), fact),
+            };
+            index = index.previous();
+        }
+        Ok(())
+    }
+}
+
+/// What one seed came to.
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) acknowledged: u64,
+    pub(crate) faults: u64,
+    pub(crate) leaders: u64,
+    pub(crate) events: u64,
+    pub(crate) seconds: f64,
+    pub(crate) digest: u128,
+    pub(crate) trace: Vec<String>,
+}
+
+/// Runs one seed: 30 seconds of faults, then a calm in which all must be well.
+pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
+    let mut rng = Rng::new(seed).fork(77);
+    let nodes = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
+    let plan = Plan::draw(&mut rng);
+    let group = Group::new(nodes, &mut rng);
+    let mut world = World::new(seed, nodes, plan, group);
+    if trace {
+        world.record_trace();
+    }
+    for client in 0..CLIENTS {
+        let node = NodeId(1 + client % nodes);
+        world.alarm(500_000_000 + client * 10_000_000, node, client);
+    }
+    let violation = play(&mut world).err();
+    let faults = world.counts().faults.values().sum();
+    Outcome {
+        violation,
+        acknowledged: world.system.acknowledged,
+        faults,
+        leaders: world.system.leaders.len() as u64,
+        events: world.counts().events,
+        seconds: world.now() as f64 / 1e9,
+        digest: world.digest(),
+        trace: world.trace().to_vec(),
+    }
+}
+
+fn play(world: &mut World<Group>) -> Result<(), Violation> {
+    world.run(30 * SECOND)?;
+    world.calm();
+    // Whoever was down is back at once; a leader follows within a few timeouts, and serves.
+    world.run(33 * SECOND)?;
+    let before = world.system.acknowledged;
+    world.run(35 * SECOND)?;
+    let served = world.system.acknowledged - before;
+    world.system.quiet = true;
+    world.run(37 * SECOND)?;
+    let at = world.now();
+    let broken = |what| Violation { at, node: NodeId(0), what };
+    if served < 20 {
+        return Err(broken(format!("R29 {served} operations were served in two calm seconds")));
+    }
+    let ids = world.ids();
+    let members: Vec<_> = ids.iter().filter_map(|id| Some((*id, world.app(*id)?.0))).collect();
+    if members.len() < ids.len() {
+        return Err(broken("R29 a node did not come back".into()));
+    }
+    world.system.check_end(&members).map_err(broken)
+}

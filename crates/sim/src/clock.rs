@@ -1,0 +1,64 @@
+//! A node's clock: it runs at its own rate from its own origin.
+
+use quorate_transport::{Rng, Time};
+
+/// Parts in a billion that a perfect clock advances in a nanosecond.
+const TRUE_RATE: u64 = 1_000_000_000;
+
+/// Maps true time to one node's monotonic time.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    rate: u64,
+    true_base: u64,
+    local_base: u64,
+}
+
+impl Clock {
+    pub(crate) fn new(rng: &mut Rng, drift_ppm: u64) -> Self {
+        let mut clock = Self { rate: TRUE_RATE, true_base: 0, local_base: rng.below(1 << 40) };
+        clock.drift(0, rng, drift_ppm);
+        clock
+    }
+
+    /// Runs at another rate from now on, at most `ppm` parts in a million off.
+    pub(crate) fn drift(&mut self, now: u64, rng: &mut Rng, ppm: u64) {
+        self.local_base = self.local(now).as_nanos();
+        self.true_base = now;
+        let off = ppm * (TRUE_RATE / 1_000_000);
+        self.rate = rng.between(TRUE_RATE - off, TRUE_RATE + off);
+    }
+
+    pub(crate) fn local(&self, now: u64) -> Time {
+        let passed = u128::from(now - self.true_base) * u128::from(self.rate);
+        Time::from_nanos(self.local_base + (passed / u128::from(TRUE_RATE)) as u64)
+    }
+
+    /// The first true time at which the clock shows at least `local`.
+    pub(crate) fn true_time(&self, local: Time) -> u64 {
+        let ahead = u128::from(local.as_nanos().saturating_sub(self.local_base));
+        let span = (ahead * u128::from(TRUE_RATE)).div_ceil(u128::from(self.rate));
+        self.true_base.saturating_add(u64::try_from(span).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_reached_exactly_when_the_clock_shows_it() {
+        let mut rng = Rng::new(5);
+        let mut clock = Clock::new(&mut rng, 100_000);
+        let mut now = 0;
+        for _ in 0..1000 {
+            now += rng.below(1_000_000_000);
+            let before = clock.local(now);
+            clock.drift(now, &mut rng, 100_000);
+            assert_eq!(clock.local(now), before, "a change of rate is no step");
+            let deadline = Time::from_nanos(before.as_nanos() + rng.below(1_000_000_000));
+            let at = clock.true_time(deadline);
+            assert!(clock.local(at) >= deadline);
+            assert!(at == now || clock.local(at - 1) < deadline);
+        }
+    }
+}
