@@ -32,6 +32,9 @@ pub struct Config {
     pub resend_after: Duration,
     /// Payload of one batch at most, and so of one proposal, in bytes. Default 1 MiB.
     pub batch_bytes_max: usize,
+    /// Entries of one message at most, in encoded bytes, but always one batch; more follow in the
+    /// next message. Default 1 MiB.
+    pub append_bytes_max: usize,
     /// Entries sent to one follower and not yet acknowledged, in bytes; at least two batches, so
     /// that a batch is never split. Default 8 MiB.
     pub window_bytes_max: usize,
@@ -64,6 +67,7 @@ impl Config {
             link_down_delay_max: Duration::from_millis(10),
             resend_after: Duration::from_millis(150),
             batch_bytes_max: 1 << 20,
+            append_bytes_max: 1 << 20,
             window_bytes_max: 8 << 20,
             window_count_max: 256,
             uncommitted_bytes_max: 64 << 20,

@@ -189,7 +189,7 @@ impl Raft {
             let Some(prev_term) = self.log.term_at(prev) else {
                 return self.begin_snapshot(now, peer, progress, out);
             };
-            let views = self.log.run(progress.next, self.config.batch_bytes_max);
+            let views = self.log.run(progress.next, self.config.append_bytes_max);
             let Some(last) = views.last() else { return };
             let bytes = views.as_slice().iter().map(View::encoded_len).sum();
             progress.on_sent(last, bytes, now);

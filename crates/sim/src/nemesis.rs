@@ -23,6 +23,13 @@ pub enum Fault {
     Partition,
     /// The node that the system calls its leader is cut off.
     IsolateLeader,
+    /// The node that the system calls its leader is killed.
+    KillLeader,
+    /// The next node to become leader is killed or cut off a moment later, with its first words
+    /// under way.
+    StopNewLeader,
+    /// During the next election nodes die and are back at once, again and again.
+    CrashVoters,
     /// One direction of one link is cut.
     OneWay,
     /// One link is slow.
@@ -41,7 +48,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossAll,
@@ -51,6 +58,9 @@ impl Fault {
         Self::DiskStall,
         Self::Partition,
         Self::IsolateLeader,
+        Self::KillLeader,
+        Self::StopNewLeader,
+        Self::CrashVoters,
         Self::OneWay,
         Self::SlowLink,
         Self::Heal,
@@ -94,12 +104,19 @@ impl Plan {
                 kinds.push((fault, rng.between(1, 10)));
             }
         }
+        if rng.below(4) == 0 {
+            // A storm: leaders come and go before their entries are everywhere.
+            let storm =
+                [(Fault::StopNewLeader, 8), (Fault::IsolateLeader, 4), (Fault::KillLeader, 4)];
+            kinds.extend(storm);
+            kinds.push((Fault::CrashVoters, 6));
+        }
         kinds.push((Fault::Heal, 12));
         kinds.push((Fault::Kill, 2));
         kinds.push((Fault::IsolateLeader, 2));
         Self {
             kinds,
-            interval: rng.between(200, 1500) * 1_000_000,
+            interval: [100, 300, 1000][rng.below(3) as usize] * 1_000_000,
             drift_ppm: [0, 500, 50_000][rng.below(3) as usize],
             loss_ppm: [0, 1_000, 20_000, 100_000][rng.below(4) as usize],
             duplicate_ppm: [0, 10_000, 200_000][rng.below(3) as usize],

@@ -44,6 +44,11 @@ pub trait System: Sized {
         None
     }
 
+    /// True while somebody asks to be elected, for faults that aim at elections.
+    fn is_electing(&self) -> bool {
+        false
+    }
+
     /// A frame in words, for the trace.
     fn describe(&self, frame: &Frame) -> String {
         format!("{} bytes", frame.flat_len())
@@ -129,15 +134,58 @@ pub struct Counts {
 
 #[derive(Debug)]
 enum Event {
-    Deliver { to: NodeId, from: Peer, class: Class, frame: Frame },
-    Timer { node: NodeId, life: u64, at: u64 },
-    Settle { node: NodeId, life: u64 },
-    Synced { node: NodeId, life: u64 },
-    Stored { node: NodeId, life: u64, key: Key, stored: Stored },
-    Link { node: NodeId, peer: NodeId, state: LinkState },
-    Restart { node: NodeId },
-    Alarm { node: NodeId, alarm: u64 },
+    Deliver {
+        to: NodeId,
+        from: Peer,
+        class: Class,
+        frame: Frame,
+    },
+    Timer {
+        node: NodeId,
+        life: u64,
+        at: u64,
+    },
+    Settle {
+        node: NodeId,
+        life: u64,
+    },
+    Synced {
+        node: NodeId,
+        life: u64,
+    },
+    Stored {
+        node: NodeId,
+        life: u64,
+        key: Key,
+        stored: Stored,
+    },
+    Link {
+        node: NodeId,
+        peer: NodeId,
+        state: LinkState,
+    },
+    Restart {
+        node: NodeId,
+    },
+    Alarm {
+        node: NodeId,
+        alarm: u64,
+    },
+    /// A fault that was armed strikes.
+    Stop {
+        node: NodeId,
+        how: Stop,
+    },
     Nemesis,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Kill,
+    Power,
+    Isolate,
+    /// Dies and is back within milliseconds.
+    Blink,
 }
 
 struct Queued {
@@ -191,6 +239,10 @@ pub struct World<S: System> {
     streams: Streams,
     counts: Counts,
     chaos: bool,
+    /// Strike when a leader or an election appears.
+    stop_new_leader: bool,
+    crash_voters: u64,
+    known_leader: Option<NodeId>,
     digest: Digest,
     trace: Option<Vec<String>>,
 }
@@ -235,6 +287,9 @@ impl<S: System> World<S> {
             streams,
             counts: Counts::default(),
             chaos: true,
+            stop_new_leader: false,
+            crash_voters: 0,
+            known_leader: None,
             digest: Digest::default(),
             trace: None,
         };
@@ -417,6 +472,7 @@ impl<S: System> World<S> {
                 self.step(node, |life, now| life.host.link(now, peer, state, &mut life.hands))
             }
             Event::Alarm { node, alarm } => self.on_alarm(node, alarm),
+            Event::Stop { node, how } => self.stop(node, how),
         }
     }
 
@@ -565,7 +621,10 @@ impl<S: System> World<S> {
             return Err(self.violation(node, format!("halted: {what}")));
         }
         if let Some(why) = dead {
-            self.kill(node, &why);
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{:>12} {node} died: {why}", ""));
+            }
+            self.kill(node, None);
             return Ok(());
         }
         for (key, stored) in stored {
@@ -587,6 +646,49 @@ impl<S: System> World<S> {
             return Err(self.violation(node, what));
         }
         self.reschedule(node);
+        self.strike_armed();
+        Ok(())
+    }
+
+    /// Faults that wait for a leader or an election.
+    fn strike_armed(&mut self) {
+        let leader = self.system.leader();
+        let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
+        if let Some(node) = leader.filter(|_| changed && self.stop_new_leader && self.chaos) {
+            self.stop_new_leader = false;
+            let rng = &mut self.streams.nemesis;
+            let how = [Stop::Kill, Stop::Power, Stop::Isolate][rng.below(3) as usize];
+            let delay = rng.below(60_000_000);
+            self.push(delay, Event::Stop { node, how });
+        }
+        if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
+            let rng = &mut self.streams.nemesis;
+            if rng.below(8) == 0 {
+                self.crash_voters -= 1;
+                let delay = rng.below(3_000_000);
+                let ids = self.ids();
+                let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
+                self.push(delay, Event::Stop { node, how: Stop::Blink });
+            }
+        }
+    }
+
+    fn stop(&mut self, node: NodeId, how: Stop) -> Result<(), Violation> {
+        if !self.chaos {
+            return Ok(());
+        }
+        match how {
+            Stop::Kill => self.kill(node, None),
+            Stop::Power => self.power_loss(node),
+            Stop::Blink => {
+                let down = self.streams.nemesis.between(10_000, 2_000_000);
+                self.kill(node, Some(down));
+            }
+            Stop::Isolate => {
+                let rest: Vec<_> = self.ids().into_iter().filter(|id| *id != node).collect();
+                self.net.split(&[node], &rest);
+            }
+        }
         Ok(())
     }
 
@@ -608,8 +710,8 @@ impl<S: System> World<S> {
         Violation { at: self.now, node, what }
     }
 
-    /// Ends a life; the node comes back after a while.
-    fn kill(&mut self, node: NodeId, _why: &str) {
+    /// Ends a life; the node comes back after `down` nanoseconds, or after a while.
+    fn kill(&mut self, node: NodeId, down: Option<u64>) {
         let Some(slot) = self.nodes.get_mut(&node) else { return };
         let Some(life) = slot.life.take() else { return };
         self.system.died(node, life.app);
@@ -617,12 +719,12 @@ impl<S: System> World<S> {
         slot.disk.kill();
         slot.snapshots.kill();
         slot.paused_until = 0;
-        let down = match self.streams.nemesis.below(10) {
+        let millis = match self.streams.nemesis.below(10) {
             0 => self.streams.nemesis.between(1_000, 8_000),
             1..5 => self.streams.nemesis.between(1, 50),
             _ => self.streams.nemesis.between(50, 1_500),
         };
-        self.push(down * 1_000_000, Event::Restart { node });
+        self.push(down.unwrap_or(millis * 1_000_000), Event::Restart { node });
         for peer in self.ids() {
             if peer != node && self.streams.net.chance_ppm(700_000) {
                 let delay = self.streams.net.between(10_000, 3_000_000);
@@ -632,7 +734,7 @@ impl<S: System> World<S> {
     }
 
     fn power_loss(&mut self, node: NodeId) {
-        self.kill(node, "power loss");
+        self.kill(node, None);
         let seed = self.streams.disk.next_u64();
         let other = self.streams.disk.next_u64();
         if let Some(slot) = self.nodes.get_mut(&node) {
@@ -685,7 +787,10 @@ impl<S: System> World<S> {
         let now = self.now;
         let rng = &mut self.streams.nemesis;
         match fault {
-            Fault::Kill => self.kill(node, "killed"),
+            Fault::Kill => self.kill(node, None),
+            Fault::KillLeader => self.kill(self.system.leader().unwrap_or(node), None),
+            Fault::StopNewLeader => self.stop_new_leader = true,
+            Fault::CrashVoters => self.crash_voters += rng.between(1, 6),
             Fault::PowerLoss => self.power_loss(node),
             Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
             Fault::CrashInStep => {

@@ -90,6 +90,7 @@ pub(crate) struct Group {
     log_ends: BTreeMap<NodeId, (Index, Term)>,
     broken: Option<String>,
     hint: Option<NodeId>,
+    electing: std::collections::BTreeSet<NodeId>,
     acknowledged: u64,
     quiet: bool,
 }
@@ -178,7 +179,8 @@ impl Group {
         let mut config = Config::new((1..=nodes).map(NodeId));
         config.heartbeat_interval = millis(40);
         config.election_timeout_min = millis(150);
-        config.election_timeout_max = millis(rng.between(150, 400));
+        config.election_timeout_max = millis([155, 200, 400][rng.below(3) as usize]);
+        config.append_bytes_max = [1, 300, 1 << 20][rng.below(3) as usize];
         config.resend_after = millis(100);
         config.batch_bytes_max = 1 << 10;
         config.window_bytes_max = [2 << 10, 64 << 10][rng.below(2) as usize];
@@ -199,6 +201,7 @@ impl Group {
             log_ends: BTreeMap::new(),
             broken: None,
             hint: None,
+            electing: Default::default(),
             acknowledged: 0,
             quiet: false,
         }
@@ -443,6 +446,11 @@ impl System for Group {
         if term < member.term || raft.commit() < member.commit {
             return Err(format!("R11 or R13: {term} or {} fell", raft.commit()));
         }
+        if matches!(raft.role_name(), RoleName::PreCandidate | RoleName::Candidate) {
+            self.electing.insert(node);
+        } else {
+            self.electing.remove(&node);
+        }
         if raft.is_leader() {
             let first = *self.leaders.entry(term).or_insert(node);
             if first != node {
@@ -481,9 +489,14 @@ impl System for Group {
     }
 
     fn died(&mut self, node: NodeId, _: Member) {
+        self.electing.remove(&node);
         if self.hint == Some(node) {
             self.hint = None;
         }
+    }
+
+    fn is_electing(&self) -> bool {
+        !self.electing.is_empty()
     }
 
     fn describe(&self, frame: &Frame) -> String {
