@@ -44,7 +44,7 @@ pub trait System: Sized {
         None
     }
 
-    /// True while somebody asks to be elected, for faults that aim at elections.
+    /// True while somebody asks for votes, for faults that aim at elections.
     fn is_electing(&self) -> bool {
         false
     }
@@ -608,6 +608,7 @@ impl<S: System> World<S> {
         let Some(life) = &mut slot.life else { return Ok(()) };
         let sent = std::mem::take(&mut life.hands.sent);
         let stored = std::mem::take(&mut life.hands.stored);
+        let spoke = !sent.is_empty();
         let in_disk = slot.disk.is_down() || slot.snapshots.is_down();
         let dead = life.hands.dead.take().or(in_disk.then(|| "crash in a disk call".into()));
         let halted = life.hands.halted.take();
@@ -646,12 +647,12 @@ impl<S: System> World<S> {
             return Err(self.violation(node, what));
         }
         self.reschedule(node);
-        self.strike_armed();
+        self.strike_armed(node, spoke);
         Ok(())
     }
 
     /// Faults that wait for a leader or an election.
-    fn strike_armed(&mut self) {
+    fn strike_armed(&mut self, node: NodeId, spoke: bool) {
         let leader = self.system.leader();
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leader && self.chaos) {
@@ -663,11 +664,9 @@ impl<S: System> World<S> {
         }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
             let rng = &mut self.streams.nemesis;
-            if rng.below(8) == 0 {
+            if spoke && rng.below(2) == 0 {
                 self.crash_voters -= 1;
-                let delay = rng.below(3_000_000);
-                let ids = self.ids();
-                let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
+                let delay = rng.below(300_000);
                 self.push(delay, Event::Stop { node, how: Stop::Blink });
             }
         }
@@ -790,7 +789,7 @@ impl<S: System> World<S> {
             Fault::Kill => self.kill(node, None),
             Fault::KillLeader => self.kill(self.system.leader().unwrap_or(node), None),
             Fault::StopNewLeader => self.stop_new_leader = true,
-            Fault::CrashVoters => self.crash_voters += rng.between(1, 6),
+            Fault::CrashVoters => self.crash_voters += rng.between(1, 8),
             Fault::PowerLoss => self.power_loss(node),
             Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
             Fault::CrashInStep => {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Event, Index, Kind, Message, Proposals, Raft, Reply, Request, RoleName, Term, View,
+    Config, Event, Index, Kind, Message, Proposals, Raft, Rejection, Reply, Request, RoleName,
+    Term, View,
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
@@ -252,7 +253,13 @@ impl Group {
         }
     }
 
-    fn on_answer(&mut self, member: &mut Member, ids: RequestRange, reply: &Reply, now: u64) {
+    fn on_answer(
+        &mut self,
+        member: &mut Member,
+        ids: RequestRange,
+        reply: &Reply,
+        ask: &mut Ask<'_>,
+    ) {
         for (place, id) in ids.iter().enumerate() {
             let Some(op) = member.asked.remove(&id).filter(|op| *op != NO_OP) else { continue };
             match reply {
@@ -263,9 +270,17 @@ impl Group {
                 Reply::ReadAt { index } => {
                     member.waiting.insert((*index, op), true);
                 }
-                Reply::Rejected(_) => {
+                Reply::Rejected(rejection) => {
                     sometimes!(true, "a proposal was refused");
                     self.entries[op].failed = true;
+                    if let Rejection::NotLeader { leader } = rejection {
+                        self.hint = *leader;
+                    }
+                    let client = self.entries[op].client;
+                    if self.clients[client as usize].op == Some(op) {
+                        let pause = ask.rng.between(1_000_000, 60_000_000);
+                        self.next_alarm(client, pause, ask);
+                    }
                 }
                 Reply::Unknown => sometimes!(true, "an outcome became unknown"),
                 _ => {}
@@ -274,7 +289,6 @@ impl Group {
         if matches!(reply, Reply::Compacted { .. } | Reply::Rejected(_)) {
             member.compacting = false;
         }
-        let _ = now;
     }
 
     /// Clients whose index is applied have their answer.
@@ -421,7 +435,7 @@ impl System for Group {
                 self.on_event(node, member, event, term);
             }
             for (ids, reply) in answers {
-                self.on_answer(member, ids, &reply, ask.true_now);
+                self.on_answer(member, ids, &reply, ask);
             }
             self.answer_clients(member, ask);
             if member.applied > before {
@@ -446,7 +460,7 @@ impl System for Group {
         if term < member.term || raft.commit() < member.commit {
             return Err(format!("R11 or R13: {term} or {} fell", raft.commit()));
         }
-        if matches!(raft.role_name(), RoleName::PreCandidate | RoleName::Candidate) {
+        if raft.role_name() == RoleName::Candidate {
             self.electing.insert(node);
         } else {
             self.electing.remove(&node);
