@@ -208,7 +208,7 @@ fn check_header(bytes: &[u8], sequence: u64, options: &Options) -> Result<Header
             expected: header.len,
         }));
     }
-    if header.sequence != sequence {
+    if header.sequence != sequence || !header.len.is_multiple_of(HEADER_BYTES) {
         return Err(corrupt(Damage::Contents));
     }
     Ok(header)

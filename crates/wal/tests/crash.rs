@@ -235,7 +235,7 @@ fn a_vote_read_back_after_process_death_survives_the_power_loss_after_it() {
 fn a_burst_dropped_as_torn_never_comes_back() {
     let machine = Key::new(1, 1);
     let mut dropped = 0;
-    for seed in 0..seeds(60) {
+    for seed in 0..seeds(60).max(60) {
         let disk = SimDisk::new(seed);
         let (mut pair, _) = Pair::open(&disk).unwrap();
         pair.append(machine, 10).unwrap();

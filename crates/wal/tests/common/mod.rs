@@ -15,12 +15,14 @@ pub(crate) const OPTIONS: Options = Options {
 
 pub(crate) type Record = (Key, Ticket, Frame);
 
-/// How many seeds beyond the ordinary ones: `QUORATE_CRASH_SEEDS`.
+/// Records and releases that are there together or not at all.
+type Burst = (Vec<Record>, Vec<(Key, Ticket)>);
+
+/// How many seeds: as `QUORATE_CRASH_SEEDS` or else `QUORATE_SEEDS` says, or the ordinary number.
 pub(crate) fn seeds(ordinary: u64) -> u64 {
-    let asked = std::env::var("QUORATE_CRASH_SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok());
-    asked.unwrap_or(ordinary)
+    let asked = ["QUORATE_CRASH_SEEDS", "QUORATE_SEEDS"].map(|name| std::env::var(name).ok());
+    let asked = asked.into_iter().flatten().next();
+    asked.and_then(|n| n.parse().ok()).unwrap_or(ordinary)
 }
 
 /// A record with a head of 8 bytes and, where `len` asks for it, an attachment.
@@ -37,8 +39,8 @@ pub(crate) fn frame(mark: u64, len: usize) -> Frame {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     /// The records and releases that one or more bursts may have left, in order.
-    bursts: Vec<(Vec<Record>, Vec<(Key, Ticket)>)>,
-    waiting: (Vec<Record>, Vec<(Key, Ticket)>),
+    bursts: Vec<Burst>,
+    waiting: Burst,
     /// How many bursts a sync has acknowledged.
     durable: usize,
     pub(crate) next: BTreeMap<Key, u64>,
