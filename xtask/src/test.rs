@@ -16,6 +16,8 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-raft", "sim", 200),
     ("quorate-raft", "explore", 1),
     ("quorate-smr", "sim", 100),
+    ("quorate-wal", "crash", 20),
+    ("quorate-wal", "snapshots", 10),
 ];
 
 #[derive(clap::Args)]

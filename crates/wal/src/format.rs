@@ -39,6 +39,8 @@ pub(crate) const COMMIT_BYTES: u64 = (FRAME_HEAD + COMMIT_BODY) as u64;
 const COMMIT_BODY: usize = 40;
 const HEADER_USED: usize = 80;
 const SEGMENT_MAGIC: [u8; 8] = *b"QUORWAL\0";
+/// A frame begins with this, mixed with the seed of its segment: what a recycled segment held
+/// before does not even look like a frame.
 const FRAME_MAGIC: u32 = 0x5751_4652;
 
 pub(crate) fn segment_name(sequence: u64) -> String {
@@ -158,8 +160,7 @@ pub(crate) struct RawFrame<'a> {
 
 /// Appends the head of a frame, to be completed by [`seal_frame`].
 pub(crate) fn put_frame_head(out: &mut impl bytes::BufMut, kind: Kind) {
-    out.put_u32_le(FRAME_MAGIC);
-    out.put_u64_le(0);
+    out.put_bytes(0, 12);
     out.put_u32_le(kind as u32);
     out.put_bytes(0, FRAME_HEAD - 16);
 }
@@ -172,6 +173,7 @@ pub(crate) fn set_frame_lengths(frame: &mut [u8], body: u32, covered: u32) {
 
 /// Gives a frame its place: returns its checksum, the next one's `previous`.
 pub(crate) fn seal_frame(frame: &mut [u8], seed: u32, previous: u32, offset: u64) -> u32 {
+    frame[..4].copy_from_slice(&(FRAME_MAGIC ^ seed).to_le_bytes());
     frame[8..12].copy_from_slice(&previous.to_le_bytes());
     frame[24..32].copy_from_slice(&offset.to_le_bytes());
     let checksum = crc32c_append(seed, &frame[8..]);
@@ -188,7 +190,7 @@ pub(crate) fn frame_at(
 ) -> Result<RawFrame<'_>, Damage> {
     let start = usize::try_from(offset).map_err(|_| Damage::Length)?;
     let rest = segment.get(start..).unwrap_or_default();
-    if rest.len() < FRAME_HEAD || u32_at(rest, 0) != FRAME_MAGIC {
+    if rest.len() < FRAME_HEAD || u32_at(rest, 0) != FRAME_MAGIC ^ seed {
         return Err(Damage::NoFrame);
     }
     let kind = match u32_at(rest, 12) {
@@ -277,10 +279,10 @@ mod tests {
         let checksum = |seed| frame_at(&segment, seed, 4096, 64).map(|f| f.end);
         assert_eq!(
             checksum(seed(9, 4)),
-            Err(Damage::Checksum),
+            Err(Damage::NoFrame),
             "another generation"
         );
-        assert_eq!(checksum(seed(8, 3)), Err(Damage::Checksum), "another owner");
+        assert_eq!(checksum(seed(8, 3)), Err(Damage::NoFrame), "another owner");
         segment.copy_within(4096..4096 + 48, 4096 + 48);
         let moved = frame_at(&segment, seed(9, 3), 4096 + 48, 64).map(|f| f.end);
         assert_eq!(moved, Err(Damage::Checksum), "another offset");

@@ -94,12 +94,12 @@ pub(crate) fn recover<D: Disk>(disk: &D, options: &Options) -> Result<State<D::F
         segments.push((sequence, header.len));
         ended = Some((sequence, end));
         if sequence == last {
-            check_first(run, contents.first)?;
             let at = Position {
                 segment: sequence,
                 offset: end.offset,
             };
             let tail = tail(&contents, at, end)?;
+            check_first(run, contents.first, sequence, end)?;
             repair(&file, &name, &bytes, contents.synced, at)?;
             let spares = tidy(disk, options, &inventory, run)?;
             disk.sync_dir().named("sync", ".")?;
@@ -208,7 +208,7 @@ fn check_header(bytes: &[u8], sequence: u64, options: &Options) -> Result<Header
             expected: header.len,
         }));
     }
-    if header.sequence != sequence {
+    if header.sequence != sequence || !header.len.is_multiple_of(HEADER_BYTES) {
         return Err(corrupt(Damage::Contents));
     }
     Ok(header)
@@ -247,7 +247,16 @@ fn follow(
     Ok(())
 }
 
-fn check_first(run: &[u64], first: u64) -> Result<(), OpenError> {
+fn check_first(run: &[u64], first: u64, last: u64, end: End) -> Result<(), OpenError> {
+    if run[0] > first && end.remains {
+        // Segments are recycled once the burst that frees them is durable: this one was.
+        let (file, offset, reason) = (segment_name(last), end.damaged_at, end.damage);
+        return Err(OpenError::Corrupt {
+            file,
+            offset,
+            reason,
+        });
+    }
     if run[0] > first {
         return Err(OpenError::Missing {
             file: segment_name(run[0] - 1),

@@ -215,3 +215,103 @@ fn record(body: &[u8]) -> Result<Recovered, Damage> {
     })?;
     Ok((key, ticket, frame))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use quorate_transport::Rng;
+
+    use super::*;
+    use crate::format::{
+        COMMIT_BYTES, FRAME_HEAD, put_frame_head, seal_frame, seed, set_frame_lengths,
+    };
+
+    /// A frame of any contents whose checksum and chain are right.
+    fn sealed(rng: &mut Rng, chain: u32, offset: u64) -> (Vec<u8>, u32) {
+        let kind = [Kind::Record, Kind::Release, Kind::Commit][rng.below(3) as usize];
+        let len = match kind {
+            Kind::Record => 20 + rng.below(60) as usize,
+            Kind::Release => rng.below(3) as usize * RELEASE_ENTRY + rng.below(9) as usize / 8,
+            Kind::Commit => COMMIT_BYTES as usize - FRAME_HEAD + rng.below(9) as usize / 8,
+        };
+        let mut out = Vec::new();
+        put_frame_head(&mut out, kind);
+        let small = |rng: &mut Rng| {
+            if rng.below(2) == 0 {
+                0
+            } else {
+                rng.next_u64() as u8
+            }
+        };
+        out.extend((0..len).map(|_| small(rng)));
+        let valid = rng.below(2) == 0;
+        if kind == Kind::Record && valid {
+            out.truncate(FRAME_HEAD + 8);
+            out.extend_from_slice(&1_u64.to_le_bytes());
+            out.extend_from_slice(&rng.below(1 << 40).to_le_bytes());
+            let mut flat = BytesMut::new();
+            Frame::default().put_flat(&mut flat);
+            out.extend_from_slice(&flat);
+        } else if kind == Kind::Commit && valid && len == COMMIT_BYTES as usize - FRAME_HEAD {
+            let synced = Position {
+                segment: rng.below(5),
+                offset: rng.below(8192),
+            };
+            let start = if rng.below(4) == 0 {
+                offset
+            } else {
+                HEADER_BYTES
+            };
+            let frames = rng.below(3) as u32;
+            out.truncate(FRAME_HEAD);
+            Commit {
+                synced,
+                first: rng.below(4),
+                start,
+                frames,
+            }
+            .put(&mut out);
+        }
+        let body = (out.len() - FRAME_HEAD) as u32;
+        set_frame_lengths(
+            &mut out,
+            body,
+            body - rng.below(u64::from(body) / 8 + 1) as u32,
+        );
+        let covered = FRAME_HEAD + u32::from_le_bytes(out[20..24].try_into().unwrap()) as usize;
+        let chain = seal_frame(&mut out[..covered], seed(7, 3), chain, offset);
+        out.resize(out.len().next_multiple_of(ALIGN as usize), 0);
+        (out, chain)
+    }
+
+    #[test]
+    fn frames_of_any_contents_with_right_checksums_never_panic() {
+        let asked = std::env::var("QUORATE_FUZZ_ITERATIONS")
+            .ok()
+            .and_then(|n| n.parse().ok());
+        let mut rng = Rng::new(6);
+        let mut bursts = 0;
+        for _ in 0..asked.unwrap_or(20_000_u64) {
+            let (mut segment, mut chain) = (vec![0; HEADER_BYTES as usize], 0);
+            for _ in 0..rng.below(6) {
+                let (frame, next) = sealed(&mut rng, chain, segment.len() as u64);
+                segment.extend_from_slice(&frame);
+                chain = if rng.below(16) == 0 { 1 } else { next };
+            }
+            let mut contents = Contents::default();
+            let end = scan(&segment, 3, seed(7, 3), &mut contents);
+            contents.drop_released();
+            assert!((HEADER_BYTES..=segment.len() as u64).contains(&end.offset));
+            assert!(end.offset <= end.damaged_at);
+            assert!(
+                contents.synced
+                    <= Position {
+                        segment: 3,
+                        offset: segment.len() as u64
+                    }
+            );
+            bursts += u64::from(end.offset > HEADER_BYTES);
+        }
+        assert!(bursts > 100, "only {bursts} had a whole burst");
+    }
+}

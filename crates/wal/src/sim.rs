@@ -38,7 +38,8 @@ struct Inode {
 enum NameChange {
     Link(String, usize),
     Unlink(String),
-    Rename(String, String),
+    /// From, to, and the file itself: its new name leads to it whatever became of its old one.
+    Rename(String, String, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -263,13 +264,15 @@ impl State {
         }
     }
 
-    fn change_names(&mut self, change: NameChange) -> io::Result<()> {
-        let known = match &change {
-            NameChange::Link(..) => true,
-            NameChange::Unlink(name) | NameChange::Rename(name, _) => self.names.contains_key(name),
-        };
-        if !known {
-            return Err(io::ErrorKind::NotFound.into());
+    fn change_names(&mut self, mut change: NameChange) -> io::Result<()> {
+        match &mut change {
+            NameChange::Link(..) => {}
+            NameChange::Unlink(name) => {
+                self.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+            }
+            NameChange::Rename(from, _, inode) => {
+                *inode = *self.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+            }
         }
         apply(&mut self.names, change.clone());
         self.unsynced_names.push(change);
@@ -351,10 +354,11 @@ fn apply(names: &mut BTreeMap<String, usize>, change: NameChange) {
         NameChange::Unlink(name) => {
             names.remove(&name);
         }
-        NameChange::Rename(from, to) => {
-            if let Some(inode) = names.remove(&from) {
-                names.insert(to, inode);
+        NameChange::Rename(from, to, inode) => {
+            if names.get(&from) == Some(&inode) {
+                names.remove(&from);
             }
+            names.insert(to, inode);
         }
     }
 }
@@ -410,7 +414,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let change = NameChange::Rename(from.to_owned(), to.to_owned());
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), 0);
         self.change("rename", change)
     }
 

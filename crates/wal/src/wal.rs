@@ -231,7 +231,8 @@ impl<D: Disk> Wal<D> {
         self.check_poison()?;
         let settled = self.burst.is_empty() && self.synced == self.active.end();
         if settled && self.stated < self.content_end {
-            let done = self.write_frames();
+            // Releases that no burst has stated yet free nothing.
+            let done = self.write_frames(self.first_written);
             self.judge(done)?;
             self.stats.marks += 1;
         }
@@ -391,7 +392,8 @@ impl<D: Disk> Wal<D> {
             self.burst
                 .push_releases(self.releases.iter().map(|(key, upto)| (*key, *upto)));
         }
-        self.write_frames()?;
+        let first = self.index.oldest_segment().unwrap_or(base.segment);
+        self.write_frames(first)?;
         self.releases.clear();
         self.repeat_marks = false;
         self.content_end = self.active.end();
@@ -410,9 +412,8 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Writes what the burst holds, which may be nothing, and its commit.
-    fn write_frames(&mut self) -> Result<(), DiskError> {
+    fn write_frames(&mut self, first: u64) -> Result<(), DiskError> {
         let active = &mut self.active;
-        let first = self.index.oldest_segment().unwrap_or(active.sequence);
         let commit = Commit {
             synced: self.synced,
             first,
