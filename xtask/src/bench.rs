@@ -33,11 +33,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if !args.compare {
         let bench = workspace.cargo().args(["bench", "-p", name, "--benches"]);
         let rest: &[OsString] = if args.criterion { &args.rest } else { &[] };
-        if rest.is_empty() {
-            bench.run()?
-        } else {
-            bench.arg("--").args(rest).run()?
-        }
+        if rest.is_empty() { bench.run()? } else { bench.arg("--").args(rest).run()? }
     }
     Ok(())
 }

@@ -12,10 +12,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// The command line alone, for `test`.
 pub(crate) fn command(workspace: &Workspace) -> Cmd {
-    let cargo = workspace
-        .cargo()
-        .args(["doc", "--no-deps", "--all-features"]);
-    cargo
-        .args(workspace.all())
-        .env("RUSTDOCFLAGS", "-D warnings")
+    let cargo = workspace.cargo().args(["doc", "--no-deps", "--all-features"]);
+    cargo.args(workspace.all()).env("RUSTDOCFLAGS", "-D warnings")
 }

@@ -22,22 +22,9 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let Some((_, package)) = EXPLORERS.iter().find(|(name, _)| *name == args.protocol) else {
         let known: Vec<&str> = EXPLORERS.iter().map(|(name, _)| *name).collect();
-        bail!(
-            "no explorer for `{}`; there is one for: {}",
-            args.protocol,
-            known.join(", ")
-        );
+        bail!("no explorer for `{}`; there is one for: {}", args.protocol, known.join(", "));
     };
     workspace.require(package, "example", "explore")?;
-    let explore = [
-        "run",
-        "--profile",
-        "sim",
-        "-p",
-        package,
-        "--example",
-        "explore",
-        "--",
-    ];
+    let explore = ["run", "--profile", "sim", "-p", package, "--example", "explore", "--"];
     workspace.cargo().args(explore).args(&args.rest).run()
 }

@@ -23,10 +23,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         && !TARGETS.iter().any(|(name, _)| name == only)
     {
         let known: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
-        bail!(
-            "no fuzz target in `{only}`; there are in: {}",
-            known.join(", ")
-        );
+        bail!("no fuzz target in `{only}`; there are in: {}", known.join(", "));
     }
     for (name, test) in TARGETS {
         if args.target.as_deref().is_some_and(|only| only != *name) {
@@ -34,24 +31,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         }
         let package = format!("quorate-{name}");
         if !workspace.has(&package, "test", test) {
-            say(
-                "-",
-                &format!("no test `{test}` in `{package}` yet: skipped"),
-            );
+            say("-", &format!("no test `{test}` in `{package}` yet: skipped"));
             continue;
         }
-        let run = [
-            "test",
-            "--release",
-            "-p",
-            &package,
-            "--all-features",
-            "--test",
-            test,
-        ];
+        let run = ["test", "--release", "-p", &package, "--all-features", "--test", test];
         let cmd = workspace.cargo().args(run);
-        cmd.env("QUORATE_FUZZ_ITERATIONS", args.iterations.to_string())
-            .run()?;
+        cmd.env("QUORATE_FUZZ_ITERATIONS", args.iterations.to_string()).run()?;
     }
     Ok(())
 }

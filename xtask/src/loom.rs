@@ -25,10 +25,7 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if let Some(only) = &args.only {
         if !CRATES.contains(&only.as_str()) {
-            bail!(
-                "no loom models in `{only}`; there are in: {}",
-                CRATES.join(", ")
-            );
+            bail!("no loom models in `{only}`; there are in: {}", CRATES.join(", "));
         }
         workspace.require(&format!("quorate-{only}"), "test", "loom")?;
     }
@@ -37,10 +34,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         if has_models(workspace, name) {
             models(workspace, name, args.preemptions)?;
         } else {
-            say(
-                "-",
-                &format!("no test `loom` in `quorate-{name}` yet: skipped"),
-            );
+            say("-", &format!("no test `loom` in `quorate-{name}` yet: skipped"));
         }
     }
     Ok(())
@@ -53,13 +47,7 @@ pub(crate) fn any(workspace: &Workspace) -> bool {
 
 /// Runs all of them with the usual bound, for `test`.
 pub(crate) fn run_all(workspace: &Workspace) -> Result<()> {
-    run(
-        workspace,
-        &Args {
-            only: None,
-            preemptions: PREEMPTIONS_MAX,
-        },
-    )
+    run(workspace, &Args { only: None, preemptions: PREEMPTIONS_MAX })
 }
 
 fn has_models(workspace: &Workspace, name: &str) -> bool {
@@ -74,25 +62,12 @@ fn models(workspace: &Workspace, name: &str, preemptions: u32) -> Result<()> {
         Ok(flags) => format!("{flags} --cfg loom"),
         Err(_) => "--cfg loom".to_owned(),
     };
-    let test = [
-        "test",
-        "--release",
-        "-p",
-        &package,
-        "--test",
-        "loom",
-        "--target-dir",
-    ];
+    let test = ["test", "--release", "-p", &package, "--test", "loom", "--target-dir"];
     let cmd = workspace.cargo().args(test).arg(target);
-    let cmd = cmd
-        .env("LOOM_MAX_PREEMPTIONS", preemptions.to_string())
-        .env("RUSTFLAGS", flags);
+    let cmd = cmd.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string()).env("RUSTFLAGS", flags);
     let line = cmd.line();
     cmd.run().inspect_err(|_| {
         say("-", "to replay the schedule that failed, with its history:");
-        say(
-            " ",
-            &format!("LOOM_CHECKPOINT_FILE=loom.json LOOM_LOG=trace {line} -- NAME"),
-        );
+        say(" ", &format!("LOOM_CHECKPOINT_FILE=loom.json LOOM_LOG=trace {line} -- NAME"));
     })
 }

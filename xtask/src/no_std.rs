@@ -12,15 +12,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // The probe is a workspace of its own; with our lock file it links the versions we ship.
     fs::copy(workspace.root.join("Cargo.lock"), dir.join("Cargo.lock"))
         .context("cannot copy Cargo.lock to the probe")?;
-    let build = [
-        "build",
-        "--manifest-path",
-        "xtask/no_std/Cargo.toml",
-        "--target-dir",
-    ];
-    workspace
-        .cargo()
-        .args(build)
-        .arg(workspace.target.join("no_std"))
-        .run()
+    let build = ["build", "--manifest-path", "xtask/no_std/Cargo.toml", "--target-dir"];
+    workspace.cargo().args(build).arg(workspace.target.join("no_std")).run()
 }

@@ -17,10 +17,7 @@ impl Cmd {
     /// A program by name or path.
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
-        Self {
-            shown: vec![quoted(program)],
-            command: Command::new(program),
-        }
+        Self { shown: vec![quoted(program)], command: Command::new(program) }
     }
 
     /// The cargo that runs us, in the workspace root.
@@ -46,8 +43,7 @@ impl Cmd {
 
     /// One environment variable more, printed in front of the command line.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.shown
-            .insert(0, format!("{name}={}", quoted(value.as_ref())));
+        self.shown.insert(0, format!("{name}={}", quoted(value.as_ref())));
         self.command.env(name, value);
         self
     }
@@ -60,10 +56,8 @@ impl Cmd {
     /// Prints the command line, runs it, and fails where it fails.
     pub(crate) fn run(mut self) -> Result<()> {
         self.announce();
-        let status = self
-            .command
-            .status()
-            .with_context(|| format!("cannot start `{}`", self.line()))?;
+        let status =
+            self.command.status().with_context(|| format!("cannot start `{}`", self.line()))?;
         if !status.success() {
             bail!("`{}` failed: {status}", self.line());
         }
@@ -72,10 +66,8 @@ impl Cmd {
 
     /// Runs it without a word and returns what it printed.
     pub(crate) fn read(mut self) -> Result<Vec<u8>> {
-        let output = self
-            .command
-            .output()
-            .with_context(|| format!("cannot start `{}`", self.line()))?;
+        let output =
+            self.command.output().with_context(|| format!("cannot start `{}`", self.line()))?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             bail!("`{}` failed: {}\n{why}", self.line(), output.status);
@@ -132,14 +124,8 @@ mod tests {
 
     #[test]
     fn a_command_line_can_be_pasted_into_a_shell() {
-        let cmd = Cmd::new("cargo")
-            .arg("doc")
-            .arg("it's")
-            .env("RUSTDOCFLAGS", "-D warnings");
-        assert_eq!(
-            cmd.line(),
-            r"RUSTDOCFLAGS='-D warnings' cargo doc 'it'\''s'"
-        );
+        let cmd = Cmd::new("cargo").arg("doc").arg("it's").env("RUSTDOCFLAGS", "-D warnings");
+        assert_eq!(cmd.line(), r"RUSTDOCFLAGS='-D warnings' cargo doc 'it'\''s'");
     }
 
     #[test]

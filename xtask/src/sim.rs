@@ -9,16 +9,7 @@ use crate::workspace::Workspace;
 /// Where the simulator's program is.
 const PACKAGE: &str = "quorate-raft";
 const EXAMPLE: &str = "sim";
-const SIM: [&str; 8] = [
-    "run",
-    "--profile",
-    "sim",
-    "-p",
-    PACKAGE,
-    "--example",
-    EXAMPLE,
-    "--",
-];
+const SIM: [&str; 8] = ["run", "--profile", "sim", "-p", PACKAGE, "--example", EXAMPLE, "--"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,12 +33,7 @@ pub(crate) struct Args {
 /// Runs the simulator with these flags.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     workspace.require(PACKAGE, "example", EXAMPLE)?;
-    workspace
-        .cargo()
-        .args(SIM)
-        .args(flags(args))
-        .args(&args.rest)
-        .run()
+    workspace.cargo().args(SIM).args(flags(args)).args(&args.rest).run()
 }
 
 fn flags(args: &Args) -> Vec<String> {
@@ -57,12 +43,8 @@ fn flags(args: &Args) -> Vec<String> {
         ("--seed", args.seed),
         ("--minutes", args.minutes),
     ];
-    let given = given
-        .into_iter()
-        .filter_map(|(flag, value)| Some((flag, value?)));
-    given
-        .flat_map(|(flag, value)| [flag.to_owned(), value.to_string()])
-        .collect()
+    let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+    given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect()
 }
 
 #[cfg(test)]
@@ -72,13 +54,7 @@ mod tests {
     #[test]
     fn only_the_flags_that_were_given_are_passed_on() {
         let (seed, rest) = (None, Vec::new());
-        let args = Args {
-            seeds: Some(3),
-            start: None,
-            seed,
-            minutes: Some(2),
-            rest,
-        };
+        let args = Args { seeds: Some(3), start: None, seed, minutes: Some(2), rest };
         assert_eq!(flags(&args), ["--seeds", "3", "--minutes", "2"]);
     }
 }

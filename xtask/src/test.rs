@@ -50,10 +50,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let begin = now();
     let outcomes = run_steps(&steps, args.keep_going);
     summary(&outcomes, steps.len(), begin.elapsed());
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| outcome.error.is_some())
-        .count();
+    let failed = outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
     if failed > 0 {
         bail!("{failed} of {} steps failed", steps.len());
     }
@@ -66,35 +63,22 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     };
     let lints = ["--all-targets", "--all-features", "--", "-D", "warnings"];
     let mut steps = vec![
-        step("format", || {
-            workspace.cargo().args(["fmt", "--all", "--check"]).run()
-        }),
+        step("format", || workspace.cargo().args(["fmt", "--all", "--check"]).run()),
         step("clippy", move || {
-            workspace
-                .cargo()
-                .arg("clippy")
-                .args(workspace.all())
-                .args(lints)
-                .run()
+            workspace.cargo().arg("clippy").args(workspace.all()).args(lints).run()
         }),
         step("tidy", || {
             say("$", "cargo xtask tidy");
             tidy::run(workspace)
         }),
-        step(
-            "tests",
-            cargo(&["test", "--all-features", "--tests", "--examples"]),
-        ),
+        step("tests", cargo(&["test", "--all-features", "--tests", "--examples"])),
     ];
     for &(package, test, seeds) in SEEDS.iter().filter(|(p, t, _)| workspace.has(p, "test", t)) {
         steps.push(step(&format!("seeds {package} {test}"), move || {
             seeds_command(workspace, package, test, seeds).run()
         }));
     }
-    steps.push(step(
-        "doc tests",
-        cargo(&["test", "--all-features", "--doc"]),
-    ));
+    steps.push(step("doc tests", cargo(&["test", "--all-features", "--doc"])));
     steps.push(step("no_std", || no_std::run(workspace)));
     steps.push(step("docs", || docs::command(workspace).run()));
     if loom::any(workspace) {
@@ -104,25 +88,13 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
 }
 
 fn seeds_command(workspace: &Workspace, package: &str, test: &str, seeds: u64) -> Cmd {
-    let args = [
-        "test",
-        "--profile",
-        "sim",
-        "-p",
-        package,
-        "--all-features",
-        "--test",
-        test,
-    ];
+    let args = ["test", "--profile", "sim", "-p", package, "--all-features", "--test", test];
     let seeds = std::env::var("QUORATE_SEEDS").unwrap_or_else(|_| seeds.to_string());
     workspace.cargo().args(args).env("QUORATE_SEEDS", seeds)
 }
 
 fn step<'a>(name: &str, work: impl Fn() -> Result<()> + 'a) -> Step<'a> {
-    Step {
-        name: name.to_owned(),
-        work: Box::new(work),
-    }
+    Step { name: name.to_owned(), work: Box::new(work) }
 }
 
 fn run_steps(steps: &[Step<'_>], keep_going: bool) -> Vec<Outcome> {
@@ -133,16 +105,9 @@ fn run_steps(steps: &[Step<'_>], keep_going: bool) -> Vec<Outcome> {
         let error = (step.work)().err();
         let elapsed = begin.elapsed();
         let verdict = if error.is_some() { "FAILED" } else { "ok" };
-        say(
-            "-",
-            &format!("{}: {verdict}, {:.1} s", step.name, elapsed.as_secs_f64()),
-        );
+        say("-", &format!("{}: {verdict}, {:.1} s", step.name, elapsed.as_secs_f64()));
         let stop = error.is_some() && !keep_going;
-        outcomes.push(Outcome {
-            name: step.name.clone(),
-            error,
-            elapsed,
-        });
+        outcomes.push(Outcome { name: step.name.clone(), error, elapsed });
         if stop {
             break;
         }
@@ -151,34 +116,21 @@ fn run_steps(steps: &[Step<'_>], keep_going: bool) -> Vec<Outcome> {
 }
 
 fn summary(outcomes: &[Outcome], steps: usize, elapsed: Duration) {
-    say(
-        "=",
-        &format!("summary, {:.1} s in all", elapsed.as_secs_f64()),
-    );
+    say("=", &format!("summary, {:.1} s in all", elapsed.as_secs_f64()));
     for outcome in outcomes {
         let seconds = outcome.elapsed.as_secs_f64();
-        let verdict = if outcome.error.is_some() {
-            "FAILED"
-        } else {
-            "ok"
-        };
+        let verdict = if outcome.error.is_some() { "FAILED" } else { "ok" };
         eprintln!("  {verdict:<6} {seconds:>7.1} s  {}", outcome.name);
         if let Some(error) = &outcome.error {
             eprintln!("         {error:#}");
         }
     }
     if outcomes.len() < steps {
-        eprintln!(
-            "  {} steps not run; `--keep-going` runs them too",
-            steps - outcomes.len()
-        );
+        eprintln!("  {} steps not run; `--keep-going` runs them too", steps - outcomes.len());
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a tool that tells people how long a step took"
-)]
+#[expect(clippy::disallowed_methods, reason = "a tool that tells people how long a step took")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -203,12 +155,6 @@ mod tests {
     fn keep_going_runs_the_rest_and_still_reports() {
         let outcomes = run_steps(&failing_second(), true);
         assert_eq!(outcomes.len(), 3);
-        assert_eq!(
-            outcomes
-                .iter()
-                .filter(|outcome| outcome.error.is_some())
-                .count(),
-            1
-        );
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.error.is_some()).count(), 1);
     }
 }

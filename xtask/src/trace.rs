@@ -19,20 +19,11 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     for (package, test) in TRACES {
         workspace.require(package, "test", test)?;
-        let cmd = workspace
-            .cargo()
-            .args(["test", "-p", package, "--test", test]);
-        if args.bless {
-            cmd.env("QUORATE_BLESS", "1").run()?
-        } else {
-            cmd.run()?
-        }
+        let cmd = workspace.cargo().args(["test", "-p", package, "--test", test]);
+        if args.bless { cmd.env("QUORATE_BLESS", "1").run()? } else { cmd.run()? }
     }
     if args.bless {
-        say(
-            "-",
-            "blessed: review with `git diff -- 'crates/*/tests/traces'`",
-        );
+        say("-", "blessed: review with `git diff -- 'crates/*/tests/traces'`");
     }
     Ok(())
 }

@@ -55,9 +55,7 @@ impl Workspace {
     }
 
     fn from_metadata(metadata: &Value) -> Result<Self> {
-        let mut packages = list(metadata, "packages")
-            .map(package)
-            .collect::<Result<Vec<_>>>()?;
+        let mut packages = list(metadata, "packages").map(package).collect::<Result<Vec<_>>>()?;
         let names: Vec<String> = packages.iter().map(|p| p.name.clone()).collect();
         for package in &mut packages {
             package.edges.retain(|edge| names.contains(&edge.to));
@@ -79,9 +77,7 @@ impl Workspace {
     pub(crate) fn all(&self) -> Vec<String> {
         let heavy = self.packages.iter().filter(|package| package.is_heavy());
         let excluded = heavy.flat_map(|package| ["--exclude".to_owned(), package.name.clone()]);
-        std::iter::once("--workspace".to_owned())
-            .chain(excluded)
-            .collect()
+        std::iter::once("--workspace".to_owned()).chain(excluded).collect()
     }
 
     /// The member of that name, if there is one.
@@ -91,12 +87,8 @@ impl Workspace {
 
     /// Whether member `package` has a target of that kind and name.
     pub(crate) fn has(&self, package: &str, kind: &str, target: &str) -> bool {
-        self.package(package).is_some_and(|found| {
-            found
-                .targets
-                .iter()
-                .any(|(k, name)| k == kind && name == target)
-        })
+        self.package(package)
+            .is_some_and(|found| found.targets.iter().any(|(k, name)| k == kind && name == target))
     }
 
     /// Fails, naming what is missing, unless the member has that target.
@@ -141,45 +133,25 @@ fn package(value: &Value) -> Result<Package> {
     }
     let edge = |dependency: &Value| -> Result<Edge> {
         let dev = dependency.get("kind").and_then(Value::as_str) == Some("dev");
-        Ok(Edge {
-            to: text(dependency, "name")?.to_owned(),
-            dev,
-        })
+        Ok(Edge { to: text(dependency, "name")?.to_owned(), dev })
     };
     Ok(Package {
         name: text(value, "name")?.to_owned(),
-        dir: manifest
-            .parent()
-            .context("a manifest has a folder")?
-            .to_owned(),
+        dir: manifest.parent().context("a manifest has a folder")?.to_owned(),
         features: features
-            .map(|map| {
-                map.keys()
-                    .filter(|name| *name != "default")
-                    .cloned()
-                    .collect()
-            })
+            .map(|map| map.keys().filter(|name| *name != "default").cloned().collect())
             .unwrap_or_default(),
         targets,
-        edges: list(value, "dependencies")
-            .map(edge)
-            .collect::<Result<_>>()?,
+        edges: list(value, "dependencies").map(edge).collect::<Result<_>>()?,
     })
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
-    value
-        .get(field)
-        .and_then(Value::as_str)
-        .with_context(|| format!("no `{field}` in metadata"))
+    value.get(field).and_then(Value::as_str).with_context(|| format!("no `{field}` in metadata"))
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value
-        .get(field)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -201,17 +173,11 @@ mod tests {
             ],
         });
         let workspace = Workspace::from_metadata(&metadata).unwrap();
-        assert_eq!(
-            workspace.all(),
-            ["--workspace", "--exclude", "quorate-benches"]
-        );
+        assert_eq!(workspace.all(), ["--workspace", "--exclude", "quorate-benches"]);
         assert!(workspace.has("quorate-raft", "test", "sim"));
         assert!(workspace.require("quorate-raft", "example", "sim").is_err());
         let raft = workspace.package("quorate-raft").unwrap();
-        assert_eq!(
-            (raft.short(), raft.features.as_slice()),
-            ("raft", &["tokio".to_owned()][..])
-        );
+        assert_eq!((raft.short(), raft.features.as_slice()), ("raft", &["tokio".to_owned()][..]));
         assert_eq!((raft.edges.len(), raft.edges[0].dev), (1, false));
         assert!(raft.is_crate(&workspace.root));
         assert!(workspace.package("quorate-benches").unwrap().edges[0].dev);

@@ -42,9 +42,7 @@ pub struct Cell<M: Machine> {
 impl<M: Machine> Clone for Outbox<M> {
     fn clone(&self) -> Self {
         let mut copy = Self::new(self.last());
-        self.as_slice()
-            .iter()
-            .for_each(|effect| copy.push(effect.clone()));
+        self.as_slice().iter().for_each(|effect| copy.push(effect.clone()));
         copy
     }
 }
@@ -124,10 +122,7 @@ impl<M: Machine> Cell<M> {
         if upto <= self.durable {
             return;
         }
-        debug_assert!(
-            upto <= self.outbox.last(),
-            "only what was persisted can be durable"
-        );
+        debug_assert!(upto <= self.outbox.last(), "only what was persisted can be durable");
         self.durable = upto;
         while let Some((_, effect)) = self.gated.pop_front_if(|(after, _)| *after <= upto) {
             deliver(effect, sink);
@@ -162,11 +157,7 @@ impl<M: Machine> Cell<M> {
 
     /// When the machine wants a timer; never once halted.
     pub fn deadline(&self) -> Option<Time> {
-        if self.halted.is_some() {
-            None
-        } else {
-            self.machine.deadline()
-        }
+        if self.halted.is_some() { None } else { self.machine.deadline() }
     }
 
     /// Why the machine stopped, if it did.

@@ -26,10 +26,7 @@ impl Rename {
     /// The name to use for `node`.
     #[must_use]
     pub fn node(&self, node: NodeId) -> NodeId {
-        self.pairs
-            .iter()
-            .find(|(from, _)| *from == node)
-            .map_or(node, |(_, to)| *to)
+        self.pairs.iter().find(|(from, _)| *from == node).map_or(node, |(_, to)| *to)
     }
 }
 
@@ -42,10 +39,7 @@ pub struct Digest {
 
 impl Default for Digest {
     fn default() -> Self {
-        Self {
-            low: 0x243f_6a88_85a3_08d3,
-            high: 0x1319_8a2e_0370_7344,
-        }
+        Self { low: 0x243f_6a88_85a3_08d3, high: 0x1319_8a2e_0370_7344 }
     }
 }
 

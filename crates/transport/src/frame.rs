@@ -165,14 +165,8 @@ impl Frame {
     /// the encoder's own caps lie far below.
     pub fn put_prefix(&self, out: &mut BytesMut) {
         let attachments = self.attachments.as_slice();
-        assert!(
-            attachments.len() <= ATTACHMENTS_MAX,
-            "too many attachments in a frame"
-        );
-        assert!(
-            self.head.len() <= HEAD_BYTES_MAX,
-            "the head of a frame is too long"
-        );
+        assert!(attachments.len() <= ATTACHMENTS_MAX, "too many attachments in a frame");
+        assert!(self.head.len() <= HEAD_BYTES_MAX, "the head of a frame is too long");
         let start = out.len();
         out.put_u32_le(0);
         out.put_u32_le(self.head.len() as u32);
@@ -203,10 +197,7 @@ impl Frame {
     /// [`FrameError`]: the bytes are not a frame that `put_flat` wrote. Nothing is allocated
     /// beyond the bytes at hand.
     pub fn from_flat(flat: &Bytes) -> Result<Self, FrameError> {
-        let short = |want| FrameError::Short {
-            have: flat.len(),
-            want,
-        };
+        let short = |want| FrameError::Short { have: flat.len(), want };
         if flat.len() < FIXED {
             return Err(short(FIXED));
         }
@@ -268,10 +259,7 @@ mod tests {
         for size in sizes {
             attachments.push(Attachment::new(Bytes::from(alloc::vec![7; *size])));
         }
-        Frame {
-            head: Bytes::from_static(b"head"),
-            attachments,
-        }
+        Frame { head: Bytes::from_static(b"head"), attachments }
     }
 
     fn flat(frame: &Frame) -> Bytes {
@@ -296,19 +284,13 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good.to_vec();
                 bad[at] ^= 1 << bit;
-                assert!(
-                    Frame::from_flat(&Bytes::from(bad)).is_err(),
-                    "byte {at} bit {bit}"
-                );
+                assert!(Frame::from_flat(&Bytes::from(bad)).is_err(), "byte {at} bit {bit}");
             }
             assert!(Frame::from_flat(&good.slice(..at)).is_err(), "cut at {at}");
         }
         let mut long = good.to_vec();
         long.push(0);
-        assert_eq!(
-            Frame::from_flat(&Bytes::from(long)),
-            Err(FrameError::Trailing(1))
-        );
+        assert_eq!(Frame::from_flat(&Bytes::from(long)), Err(FrameError::Trailing(1)));
     }
 
     #[test]
@@ -317,9 +299,7 @@ mod tests {
         let read = Frame::from_flat(&both).unwrap();
         let range = both.as_ptr_range();
         let inside = |a: &Attachment| range.contains(&a.bytes().as_ptr());
-        let [small, large] = read.attachments.as_slice() else {
-            panic!("two attachments")
-        };
+        let [small, large] = read.attachments.as_slice() else { panic!("two attachments") };
         assert!(!inside(small));
         assert!(inside(large));
     }

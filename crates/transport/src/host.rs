@@ -58,9 +58,7 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self {
-            unsynced_bytes_max: 32 << 20,
-        }
+        Self { unsynced_bytes_max: 32 << 20 }
     }
 }
 
@@ -228,13 +226,9 @@ impl Host {
         let seed = Rng::new(self.start.seed).fork(stream).next_u64();
         let start = Start { seed, ..self.start };
         let machine = M::new(start, config).map_err(|source| HostError::Config { key, source })?;
-        self.slots
-            .push(Box::new(Slot::new(key, Cell::new(machine), port)));
+        self.slots.push(Box::new(Slot::new(key, Cell::new(machine), port)));
         self.keys.insert(key, slot);
-        Ok(MachineRef {
-            slot,
-            types: PhantomData,
-        })
+        Ok(MachineRef { slot, types: PhantomData })
     }
 
     /// Gives a machine back one of its surviving records.
@@ -358,11 +352,7 @@ impl Host {
         self.stats.bursts += 1;
         self.stats.record_bytes += bytes as u64;
         self.unsynced_bytes += bytes;
-        self.unsynced.push_back(Burst {
-            id: self.last_burst,
-            bytes,
-            tickets,
-        });
+        self.unsynced.push_back(Burst { id: self.last_burst, bytes, tickets });
         Some(self.last_burst)
     }
 
@@ -416,13 +406,11 @@ impl Host {
 
     fn slot<M: Machine, P: Port<M>>(&self, of: MachineRef<M, P>) -> &Slot<M, P> {
         let any = self.slots[of.slot].as_any();
-        any.downcast_ref()
-            .expect("a reference is made with its slot's types")
+        any.downcast_ref().expect("a reference is made with its slot's types")
     }
 
     fn slot_mut<M: Machine, P: Port<M>>(&mut self, of: MachineRef<M, P>) -> &mut Slot<M, P> {
         let any = self.slots[of.slot].as_any_mut();
-        any.downcast_mut()
-            .expect("a reference is made with its slot's types")
+        any.downcast_mut().expect("a reference is made with its slot's types")
     }
 }

@@ -96,10 +96,7 @@ impl Key {
     /// The machine of `protocol` in `group`.
     #[must_use]
     pub const fn new(protocol: u16, group: u64) -> Self {
-        Self {
-            protocol: ProtocolId(protocol),
-            group: GroupId(group),
-        }
+        Self { protocol: ProtocolId(protocol), group: GroupId(group) }
     }
 }
 
@@ -140,9 +137,6 @@ impl RequestRange {
 
 impl From<RequestId> for RequestRange {
     fn from(id: RequestId) -> Self {
-        Self {
-            first: id,
-            last: id,
-        }
+        Self { first: id, last: id }
     }
 }

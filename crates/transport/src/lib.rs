@@ -4,6 +4,9 @@
 
 extern crate alloc;
 
+#[cfg(feature = "tcp")]
+pub mod tcp;
+
 mod cell;
 mod checksum;
 mod digest;

@@ -126,11 +126,7 @@ impl<M: Machine> fmt::Debug for Input<M> {
             Self::Started => write!(f, "Started"),
             Self::Timer => write!(f, "Timer"),
             Self::Message { from, message } => {
-                write!(
-                    f,
-                    "Message {{ {}.{}: {message:?} }}",
-                    from.node, from.incarnation
-                )
+                write!(f, "Message {{ {}.{}: {message:?} }}", from.node, from.incarnation)
             }
             Self::Link { peer, state } => write!(f, "Link {{ {peer}: {state:?} }}"),
             Self::Durable { upto } => write!(f, "Durable {{ {upto} }}"),

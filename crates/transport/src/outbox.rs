@@ -75,28 +75,17 @@ impl<M: Machine> Effect<M> {
 impl<M: Machine> Clone for Effect<M> {
     fn clone(&self) -> Self {
         match self {
-            Self::Persist { ticket, record } => Self::Persist {
-                ticket: *ticket,
-                record: record.clone(),
-            },
-            Self::Send { to, message, after } => Self::Send {
-                to: *to,
-                message: message.clone(),
-                after: *after,
-            },
-            Self::Emit { event, after } => Self::Emit {
-                event: event.clone(),
-                after: *after,
-            },
-            Self::Answer { ids, reply, after } => Self::Answer {
-                ids: *ids,
-                reply: reply.clone(),
-                after: *after,
-            },
-            Self::Release { upto, after } => Self::Release {
-                upto: *upto,
-                after: *after,
-            },
+            Self::Persist { ticket, record } => {
+                Self::Persist { ticket: *ticket, record: record.clone() }
+            }
+            Self::Send { to, message, after } => {
+                Self::Send { to: *to, message: message.clone(), after: *after }
+            }
+            Self::Emit { event, after } => Self::Emit { event: event.clone(), after: *after },
+            Self::Answer { ids, reply, after } => {
+                Self::Answer { ids: *ids, reply: reply.clone(), after: *after }
+            }
+            Self::Release { upto, after } => Self::Release { upto: *upto, after: *after },
             Self::Store(op) => Self::Store(op.clone()),
             Self::Halt(halt) => Self::Halt(halt.clone()),
         }
@@ -110,11 +99,7 @@ impl<M: Machine> fmt::Debug for Effect<M> {
             Self::Send { to, message, after } => write!(f, "send {to} {message:?} after {after}"),
             Self::Emit { event, after } => write!(f, "emit {event:?} after {after}"),
             Self::Answer { ids, reply, after } => {
-                write!(
-                    f,
-                    "answer {}..={} {reply:?} after {after}",
-                    ids.first, ids.last
-                )
+                write!(f, "answer {}..={} {reply:?} after {after}", ids.first, ids.last)
             }
             Self::Release { upto, after } => write!(f, "release {upto} after {after}"),
             Self::Store(op) => write!(f, "store {op:?}"),
@@ -137,10 +122,7 @@ impl<M: Machine> Default for Outbox<M> {
 
 impl<M: Machine> fmt::Debug for Outbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox")
-            .field("effects", &self.effects)
-            .field("last", &self.last)
-            .finish()
+        f.debug_struct("Outbox").field("effects", &self.effects).field("last", &self.last).finish()
     }
 }
 
@@ -148,10 +130,7 @@ impl<M: Machine> Outbox<M> {
     /// An empty outbox; the next record gets the ticket after `last`.
     #[must_use]
     pub fn new(last: Ticket) -> Self {
-        Self {
-            effects: Vec::new(),
-            last,
-        }
+        Self { effects: Vec::new(), last }
     }
 
     /// The ticket of the last record persisted.
@@ -163,10 +142,7 @@ impl<M: Machine> Outbox<M> {
     /// Appends a record to the journal.
     pub fn persist(&mut self, record: M::Record) -> Ticket {
         self.last = self.last.next();
-        self.effects.push(Effect::Persist {
-            ticket: self.last,
-            record,
-        });
+        self.effects.push(Effect::Persist { ticket: self.last, record });
         self.last
     }
 
@@ -207,11 +183,7 @@ impl<M: Machine> Outbox<M> {
 
     /// Answers requests, once the record of `after` is durable.
     pub fn answer_after(&mut self, after: Ticket, ids: impl Into<RequestRange>, reply: M::Reply) {
-        self.effects.push(Effect::Answer {
-            ids: ids.into(),
-            reply,
-            after,
-        });
+        self.effects.push(Effect::Answer { ids: ids.into(), reply, after });
     }
 
     /// Answers requests at once: a refusal, say, which promises nothing.
@@ -221,10 +193,7 @@ impl<M: Machine> Outbox<M> {
 
     /// Lets go of the records up to `upto`, once all that was persisted before is durable.
     pub fn release(&mut self, upto: Ticket) {
-        self.effects.push(Effect::Release {
-            upto,
-            after: self.last,
-        });
+        self.effects.push(Effect::Release { upto, after: self.last });
     }
 
     /// Asks the snapshot store.
@@ -234,10 +203,7 @@ impl<M: Machine> Outbox<M> {
 
     /// Stops this machine: `rule` can no longer be kept.
     pub fn halt(&mut self, rule: &'static str, detail: impl Into<String>) {
-        self.effects.push(Effect::Halt(Halt {
-            rule,
-            detail: detail.into(),
-        }));
+        self.effects.push(Effect::Halt(Halt { rule, detail: detail.into() }));
     }
 
     /// Adds an effect as it is.
@@ -253,10 +219,7 @@ impl<M: Machine> Outbox<M> {
         run: impl FnOnce(&mut Outbox<N>),
         mut wrap: impl FnMut(Effect<N>, &mut Self),
     ) {
-        debug_assert!(
-            inner.effects.is_empty(),
-            "an inner outbox is drained after every use"
-        );
+        debug_assert!(inner.effects.is_empty(), "an inner outbox is drained after every use");
         inner.last = self.last;
         run(inner);
         self.last = inner.last;

@@ -20,13 +20,9 @@ impl Rng {
     /// A generator for a concern of its own, so that drawing more here shifts nothing there.
     #[must_use]
     pub fn fork(&self, stream: u64) -> Self {
-        let mut child = Self {
-            state: self.state ^ stream.wrapping_mul(0xd134_2543_de82_ef95),
-        };
+        let mut child = Self { state: self.state ^ stream.wrapping_mul(0xd134_2543_de82_ef95) };
         child.next_u64();
-        Self {
-            state: child.next_u64(),
-        }
+        Self { state: child.next_u64() }
     }
 
     /// The next 64 random bits.
@@ -56,11 +52,7 @@ impl Rng {
     pub fn duration(&mut self, low: Duration, high: Duration) -> Duration {
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let (low, high) = (nanos(low), nanos(high));
-        Duration::from_nanos(if low < high {
-            self.between(low, high)
-        } else {
-            low
-        })
+        Duration::from_nanos(if low < high { self.between(low, high) } else { low })
     }
 
     /// True `parts` times in a million, on average.
@@ -84,11 +76,7 @@ mod tests {
         let mut rng = Rng::new(1);
         assert_eq!(
             [rng.next_u64(), rng.next_u64(), rng.next_u64()],
-            [
-                0x910a_2dec_8902_5cc1,
-                0xbeeb_8da1_658e_ec67,
-                0xf893_a2ee_fb32_555e
-            ]
+            [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67, 0xf893_a2ee_fb32_555e]
         );
     }
 

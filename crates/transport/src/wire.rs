@@ -173,17 +173,11 @@ impl Decoder<'_> {
 /// that a burst of heads shares one allocation.
 pub fn encode_message<M: Wire>(key: Key, message: &M, scratch: &mut BytesMut) -> Frame {
     scratch.put_u8(WIRE_VERSION);
-    let mut encoder = Encoder {
-        head: scratch,
-        attachments: Attachments::None,
-    };
+    let mut encoder = Encoder { head: scratch, attachments: Attachments::None };
     encoder.value(&key);
     message.encode(&mut encoder);
     let attachments = encoder.attachments;
-    Frame {
-        head: split(scratch),
-        attachments,
-    }
+    Frame { head: split(scratch), attachments }
 }
 
 /// Which machine a message frame is for.
@@ -206,16 +200,10 @@ pub fn decode_message<M: Wire>(frame: &Frame) -> Result<M, WireError> {
 /// Encodes a record for the journal.
 pub fn encode_record<R: Wire>(record: &R, scratch: &mut BytesMut) -> Frame {
     scratch.put_u8(WIRE_VERSION);
-    let mut encoder = Encoder {
-        head: scratch,
-        attachments: Attachments::None,
-    };
+    let mut encoder = Encoder { head: scratch, attachments: Attachments::None };
     record.encode(&mut encoder);
     let attachments = encoder.attachments;
-    Frame {
-        head: split(scratch),
-        attachments,
-    }
+    Frame { head: split(scratch), attachments }
 }
 
 /// Decodes a record of the journal.
@@ -247,11 +235,7 @@ fn read_key(head: &[u8]) -> Result<(Key, &[u8]), WireError> {
 }
 
 fn decode_body<T: Wire>(body: &[u8], frame: &Frame) -> Result<T, WireError> {
-    let mut from = Decoder {
-        head: body,
-        attachments: frame.attachments.as_slice(),
-        taken: 0,
-    };
+    let mut from = Decoder { head: body, attachments: frame.attachments.as_slice(), taken: 0 };
     let value = T::decode(&mut from)?;
     from.finish()?;
     Ok(value)
@@ -267,10 +251,7 @@ impl Wire for NoRecord {
     }
 
     fn decode(_: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Err(WireError::Rule {
-            field: "record",
-            rule: "this machine keeps none",
-        })
+        Err(WireError::Rule { field: "record", rule: "this machine keeps none" })
     }
 }
 
@@ -287,10 +268,7 @@ mod tests {
             to.attach(Attachment::new(self.1.clone()));
         }
         fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-            Ok(Self(
-                from.value("note")?,
-                from.attachment()?.bytes().clone(),
-            ))
+            Ok(Self(from.value("note")?, from.attachment()?.bytes().clone()))
         }
     }
 
@@ -313,24 +291,15 @@ mod tests {
 
         let mut old = good.clone();
         old.head = Bytes::from_static(&[9, 3]);
-        assert_eq!(
-            decode_record::<Note>(&old),
-            Err(WireError::Version { found: 9 })
-        );
+        assert_eq!(decode_record::<Note>(&old), Err(WireError::Version { found: 9 }));
 
         let mut bare = good.clone();
         bare.attachments = Attachments::None;
-        assert_eq!(
-            decode_record::<Note>(&bare),
-            Err(WireError::AttachmentMissing(0))
-        );
+        assert_eq!(decode_record::<Note>(&bare), Err(WireError::AttachmentMissing(0)));
 
         let mut long = good;
         long.head = Bytes::from_static(&[WIRE_VERSION, 3, 0]);
-        let left = WireError::Trailing {
-            bytes: 1,
-            attachments: 0,
-        };
+        let left = WireError::Trailing { bytes: 1, attachments: 0 };
         assert_eq!(decode_record::<Note>(&long), Err(left));
     }
 }

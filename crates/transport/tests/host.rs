@@ -46,10 +46,7 @@ impl Machine for Puppet {
     type Event = Word;
 
     fn new(_: Start, (): ()) -> Result<Self, WireError> {
-        Ok(Self {
-            replayed: vec![],
-            deadline: None,
-        })
+        Ok(Self { replayed: vec![], deadline: None })
     }
 
     fn replay(&mut self, _: Ticket, record: Word) -> Result<(), WireError> {
@@ -60,10 +57,7 @@ impl Machine for Puppet {
     fn handle(&mut self, _: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         let peer = NodeId(2);
         match input {
-            Input::Request {
-                id,
-                request: Ask::Gates,
-            } => {
+            Input::Request { id, request: Ask::Gates } => {
                 let first = out.persist(Word(10));
                 out.persist(Word(11));
                 out.send(peer, Word(1));
@@ -71,24 +65,16 @@ impl Machine for Puppet {
                 out.send_eager(peer, Word(3));
                 out.answer(id, Word(4));
             }
-            Input::Request {
-                id,
-                request: Ask::Pair,
-            } => {
+            Input::Request { id, request: Ask::Pair } => {
                 out.answer(RequestRange::new(RequestId(id.0 - 1), id), Word(5));
             }
-            Input::Request {
-                request: Ask::Halt, ..
-            } => {
+            Input::Request { request: Ask::Halt, .. } => {
                 out.persist(Word(12));
                 out.send(peer, Word(6));
                 out.halt("a rule", "a reason");
                 out.send_eager(peer, Word(7));
             }
-            Input::Request {
-                request: Ask::Sleep(until),
-                ..
-            } => self.deadline = Some(until),
+            Input::Request { request: Ask::Sleep(until), .. } => self.deadline = Some(until),
             Input::Timer => {
                 self.deadline = None;
                 out.emit(Word(8));
@@ -111,10 +97,7 @@ struct Ear(Vec<String>);
 
 impl Port<Puppet> for Ear {
     fn answer(&mut self, ids: RequestRange, reply: Word) {
-        self.0.push(format!(
-            "answer {}..={} {}",
-            ids.first.0, ids.last.0, reply.0
-        ));
+        self.0.push(format!("answer {}..={} {}", ids.first.0, ids.last.0, reply.0));
     }
     fn event(&mut self, event: Word) {
         self.0.push(format!("event {}", event.0));
@@ -148,18 +131,8 @@ const KEY: Key = Key::new(1, 0);
 const NOW: Time = Time::ZERO;
 
 fn host() -> (Host, MachineRef<Puppet, Ear>, World) {
-    let start = Start {
-        node: NodeId(1),
-        incarnation: Incarnation(1),
-        seed: 1,
-        now: NOW,
-    };
-    let mut host = Host::new(
-        start,
-        HostOptions {
-            unsynced_bytes_max: 40,
-        },
-    );
+    let start = Start { node: NodeId(1), incarnation: Incarnation(1), seed: 1, now: NOW };
+    let mut host = Host::new(start, HostOptions { unsynced_bytes_max: 40 });
     let puppet = host.add::<Puppet, Ear>(KEY, (), Ear::default()).unwrap();
     (host, puppet, World::default())
 }
@@ -173,21 +146,12 @@ fn each_effect_waits_for_its_own_gate_and_no_other() {
     let (mut host, puppet, mut world) = host();
     host.request(NOW, puppet, Ask::Gates, &mut world);
     assert_eq!(host.settle(NOW, &mut world), Some(BurstId(1)));
-    assert_eq!(
-        take(&mut world.0),
-        ["append p1/g0 t1", "append p1/g0 t2", "send n2 3"]
-    );
-    assert!(
-        host.port(puppet).0.is_empty(),
-        "the answer waits for the journal"
-    );
+    assert_eq!(take(&mut world.0), ["append p1/g0 t1", "append p1/g0 t2", "send n2 3"]);
+    assert!(host.port(puppet).0.is_empty(), "the answer waits for the journal");
 
     host.durable(NOW, BurstId(1), &mut world);
     assert_eq!(take(&mut world.0), ["send n2 2", "send n2 1"]);
-    assert_eq!(
-        take(&mut host.port(puppet).0),
-        ["answer 0..=0 4", "event 102"]
-    );
+    assert_eq!(take(&mut host.port(puppet).0), ["answer 0..=0 4", "event 102"]);
     assert_eq!(host.settle(NOW, &mut world), None);
 }
 
@@ -202,10 +166,7 @@ fn a_burst_becomes_durable_whole_and_in_order() {
     host.durable(NOW, BurstId(2), &mut world);
     assert!(host.is_open());
     let heard = take(&mut host.port(puppet).0);
-    assert_eq!(
-        heard,
-        ["answer 0..=0 4", "answer 1..=1 4", "event 102", "event 104"]
-    );
+    assert_eq!(heard, ["answer 0..=0 4", "answer 1..=1 4", "event 102", "event 104"]);
 }
 
 #[test]
@@ -233,14 +194,8 @@ fn tickets_go_on_after_a_restart() {
     let (mut host, puppet, mut world) = host();
     let record = encode_record(&Word(9), &mut BytesMut::new());
     host.replay(KEY, Ticket(7), &record).unwrap();
-    assert!(
-        host.replay(KEY, Ticket(7), &record).is_err(),
-        "tickets increase"
-    );
-    assert!(
-        host.replay(Key::new(2, 0), Ticket(1), &record).is_err(),
-        "nobody's record"
-    );
+    assert!(host.replay(KEY, Ticket(7), &record).is_err(), "tickets increase");
+    assert!(host.replay(Key::new(2, 0), Ticket(1), &record).is_err(), "nobody's record");
     host.skip_released(KEY, Ticket(20));
     host.start(NOW, &mut world);
     host.request(NOW, puppet, Ask::Gates, &mut world);
@@ -257,23 +212,10 @@ fn timers_fire_when_due_and_frames_for_nobody_are_counted() {
     host.timer(Time::from_millis(5), &mut world);
     assert_eq!(take(&mut host.port(puppet).0), ["event 8"]);
 
-    let from = Peer {
-        node: NodeId(2),
-        incarnation: Incarnation(1),
-    };
+    let from = Peer { node: NodeId(2), incarnation: Incarnation(1) };
     let scratch = &mut BytesMut::new();
-    host.message(
-        NOW,
-        from,
-        &encode_message(KEY, &Word(3), scratch),
-        &mut world,
-    );
-    host.message(
-        NOW,
-        from,
-        &encode_message(Key::new(9, 9), &Word(3), scratch),
-        &mut world,
-    );
+    host.message(NOW, from, &encode_message(KEY, &Word(3), scratch), &mut world);
+    host.message(NOW, from, &encode_message(Key::new(9, 9), &Word(3), scratch), &mut world);
     host.message(NOW, from, &Frame::default(), &mut world);
     assert_eq!(take(&mut host.port(puppet).0), ["event 3"]);
     let stats = host.stats();

@@ -25,10 +25,9 @@ fn median(seconds: &mut [f64]) -> f64 {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let dir = args.next().map_or_else(
-        || std::env::current_dir().map(|d| d.join("target")),
-        |d| Ok(d.into()),
-    )?;
+    let dir = args
+        .next()
+        .map_or_else(|| std::env::current_dir().map(|d| d.join("target")), |d| Ok(d.into()))?;
     let rounds: usize = args.next().map_or(Ok(400), |n| n.parse())?;
     let dir = tempfile::tempdir_in(dir)?;
     let (mut wal, _) = Wal::open(RealDisk::open(dir.path().join("wal"))?, Options::default())?;
@@ -36,19 +35,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     raw.sync()?;
     let key = Key::new(1, 1);
     let (mut ticket, mut at) = (0, 0);
-    println!(
-        "{:>7} {:>12} {:>12} {:>7}",
-        "burst", "wal", "limit", "ratio"
-    );
+    println!("{:>7} {:>12} {:>12} {:>7}", "burst", "wal", "limit", "ratio");
     for entries in [1, 16, 64, 256, 1024] {
         let payload = Bytes::from(vec![0x5a; entries * ENTRY]);
         let head = Bytes::from_static(&[1; 24]);
         // As in a node: the checksum was computed once, where the batch was made.
         let batch = Attachment::new(payload.clone());
-        let frame = Frame {
-            head,
-            attachments: Attachments::One(batch),
-        };
+        let frame = Frame { head, attachments: Attachments::One(batch) };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..rounds + 20 {
             let begin = now();
@@ -74,11 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (ours, theirs) = (median(&mut ours), median(&mut theirs));
         let rate = |seconds: f64| entries as f64 / seconds;
         let ratio = theirs / ours;
-        println!(
-            "{entries:>7} {:>12.0} {:>12.0} {ratio:>7.2}",
-            rate(ours),
-            rate(theirs)
-        );
+        println!("{entries:>7} {:>12.0} {:>12.0} {ratio:>7.2}", rate(ours), rate(theirs));
     }
     println!("entries of {ENTRY} bytes a second; {:?}", wal.stats());
     Ok(())

@@ -76,20 +76,13 @@ impl Burst {
                 self.staging.extend_from_slice(bytes);
             } else {
                 self.shared_bytes += bytes.len() as u64;
-                self.shared.push(Shared {
-                    cut: self.staging.len(),
-                    bytes: bytes.clone(),
-                });
+                self.shared.push(Shared { cut: self.staging.len(), bytes: bytes.clone() });
             }
         }
         self.end(at, start, RECORD_HEAD + frame.flat_len(), covered);
         match self.runs.last_mut() {
             Some(run) if run.key == key => run.last = ticket,
-            _ => self.runs.push(Run {
-                key,
-                last: ticket,
-                at,
-            }),
+            _ => self.runs.push(Run { key, last: ticket, at }),
         }
     }
 

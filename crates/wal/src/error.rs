@@ -25,11 +25,7 @@ pub(crate) trait Named<T> {
 
 impl<T> Named<T> for io::Result<T> {
     fn named(self, operation: &'static str, file: &str) -> Result<T, DiskError> {
-        self.map_err(|source| DiskError {
-            operation,
-            file: file.to_owned(),
-            source,
-        })
+        self.map_err(|source| DiskError { operation, file: file.to_owned(), source })
     }
 }
 

@@ -53,10 +53,7 @@ pub(crate) fn spare_name(sequence: u64) -> String {
 
 /// The sequence number in a name of the form `prefix-<16 hex digits>.wal`.
 pub(crate) fn sequence_of(name: &str, prefix: &str) -> Option<u64> {
-    let digits = name
-        .strip_prefix(prefix)?
-        .strip_prefix('-')?
-        .strip_suffix(".wal")?;
+    let digits = name.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(".wal")?;
     let sequence = u64::from_str_radix(digits, 16).ok()?;
     (digits.len() == 16 && format!("{sequence:016x}") == digits).then_some(sequence)
 }
@@ -66,11 +63,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(
-        bytes[at..at + 8]
-            .try_into()
-            .expect("a slice of eight bytes"),
-    )
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
 }
 
 /// The first page of a segment; durable before the segment has its name.
@@ -247,10 +240,7 @@ impl Commit {
             return Err(Damage::Contents);
         }
         Ok(Self {
-            synced: Position {
-                segment: u64_at(body, 0),
-                offset: u64_at(body, 8),
-            },
+            synced: Position { segment: u64_at(body, 0), offset: u64_at(body, 8) },
             first: u64_at(body, 16),
             start: u64_at(body, 24),
             frames: u32_at(body, 32),
@@ -272,16 +262,9 @@ mod tests {
         seal_frame(&mut frame, seed(9, 3), 77, 4096);
         segment[4096..4096 + frame.len()].copy_from_slice(&frame);
         let read = frame_at(&segment, seed(9, 3), 4096, 64).unwrap();
-        assert_eq!(
-            (read.kind, read.previous, read.end),
-            (Kind::Release, 77, 4096 + 48)
-        );
+        assert_eq!((read.kind, read.previous, read.end), (Kind::Release, 77, 4096 + 48));
         let checksum = |seed| frame_at(&segment, seed, 4096, 64).map(|f| f.end);
-        assert_eq!(
-            checksum(seed(9, 4)),
-            Err(Damage::NoFrame),
-            "another generation"
-        );
+        assert_eq!(checksum(seed(9, 4)), Err(Damage::NoFrame), "another generation");
         assert_eq!(checksum(seed(8, 3)), Err(Damage::NoFrame), "another owner");
         segment.copy_within(4096..4096 + 48, 4096 + 48);
         let moved = frame_at(&segment, seed(9, 3), 4096 + 48, 64).map(|f| f.end);
@@ -291,15 +274,8 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_a_header_is_noticed() {
         let (version, owner, sequence, len) = (VERSION, 5, 6, 8192);
-        let header = Header {
-            version,
-            owner,
-            sequence,
-            len,
-            previous_end: 4500,
-            chain: 3,
-            first: 2,
-        };
+        let header =
+            Header { version, owner, sequence, len, previous_end: 4500, chain: 3, first: 2 };
         let good = header.encode();
         assert_eq!(Header::decode(&good), Ok(header));
         for bit in 0..HEADER_USED * 8 {
@@ -313,11 +289,8 @@ mod tests {
     fn only_our_own_names_are_names() {
         assert_eq!(sequence_of(&segment_name(0xab), "journal"), Some(0xab));
         assert_eq!(sequence_of(&spare_name(1), "spare"), Some(1));
-        for bad in [
-            "journal-1.wal",
-            "journal-00000000000000AB.wal",
-            "journal-+000000000000001.wal",
-        ] {
+        for bad in ["journal-1.wal", "journal-00000000000000AB.wal", "journal-+000000000000001.wal"]
+        {
             assert_eq!(sequence_of(bad, "journal"), None, "{bad}");
         }
     }

@@ -31,9 +31,7 @@ pub(crate) struct Index {
 impl Index {
     /// The last ticket of a machine; zero where it has none.
     pub(crate) fn last(&self, key: Key) -> Ticket {
-        self.machines
-            .get(&key)
-            .map_or(Ticket::ZERO, |machine| machine.last)
+        self.machines.get(&key).map_or(Ticket::ZERO, |machine| machine.last)
     }
 
     /// Notes a ticket given, before its record has a place.
@@ -97,10 +95,7 @@ impl Index {
 
     /// How far each machine has released, where it has.
     pub(crate) fn released(&self) -> impl Iterator<Item = (Key, Ticket)> {
-        let marks = self
-            .machines
-            .iter()
-            .map(|(key, machine)| (*key, machine.released));
+        let marks = self.machines.iter().map(|(key, machine)| (*key, machine.released));
         marks.filter(|(_, upto)| *upto > Ticket::ZERO)
     }
 }
@@ -124,16 +119,9 @@ mod tests {
         assert_eq!(index.oldest_live(), pin(a, 4));
         index.release(a, Ticket(5));
         assert_eq!(index.oldest_live(), pin(b, 3));
-        assert_eq!(
-            index.release(b, Ticket(99)),
-            Some(Ticket(2)),
-            "never past what it has"
-        );
+        assert_eq!(index.release(b, Ticket(99)), Some(Ticket(2)), "never past what it has");
         assert_eq!(index.release(b, Ticket(1)), None, "a mark never goes back");
-        assert_eq!(
-            (index.oldest_live(), index.oldest_segment()),
-            (pin(a, 10), Some(2))
-        );
+        assert_eq!((index.oldest_live(), index.oldest_segment()), (pin(a, 10), Some(2)));
         index.release(a, Ticket(9));
         assert_eq!(index.oldest_live(), None);
         assert_eq!(index.released().count(), 2);

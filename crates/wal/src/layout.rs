@@ -17,31 +17,17 @@ const HEADER_USED: usize = 64;
 
 pub(crate) fn snapshot_name(prefix: &str, key: Key, id: SnapshotId) -> String {
     let (protocol, group) = (key.protocol.0, key.group.0);
-    format!(
-        "{prefix}-{protocol:04x}-{group:016x}-{:016x}-{:016x}.snap",
-        id.index, id.term
-    )
+    format!("{prefix}-{protocol:04x}-{group:016x}-{:016x}-{:016x}.snap", id.index, id.term)
 }
 
 /// Whose snapshot has this name.
 pub(crate) fn parse_name(name: &str, prefix: &str) -> Option<(Key, SnapshotId)> {
-    let digits = name
-        .strip_prefix(prefix)?
-        .strip_prefix('-')?
-        .strip_suffix(".snap")?;
-    let mut parts = digits
-        .split('-')
-        .map(|part| u64::from_str_radix(part, 16).ok());
+    let digits = name.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(".snap")?;
+    let mut parts = digits.split('-').map(|part| u64::from_str_radix(part, 16).ok());
     let mut next = || parts.next().flatten();
     let protocol = u16::try_from(next()?).ok()?;
-    let key = Key {
-        protocol: ProtocolId(protocol),
-        group: GroupId(next()?),
-    };
-    let id = SnapshotId {
-        index: next()?,
-        term: next()?,
-    };
+    let key = Key { protocol: ProtocolId(protocol), group: GroupId(next()?) };
+    let id = SnapshotId { index: next()?, term: next()? };
     (snapshot_name(prefix, key, id) == name).then_some((key, id))
 }
 
@@ -96,14 +82,8 @@ impl SnapshotHeader {
         let protocol = u16::try_from(u64_at(page, 16)).map_err(|_| Damage::Contents)?;
         Ok(Self {
             version: u32_at(page, 8),
-            key: Key {
-                protocol: ProtocolId(protocol),
-                group: GroupId(u64_at(page, 24)),
-            },
-            id: SnapshotId {
-                index: u64_at(page, 32),
-                term: u64_at(page, 40),
-            },
+            key: Key { protocol: ProtocolId(protocol), group: GroupId(u64_at(page, 24)) },
+            id: SnapshotId { index: u64_at(page, 32), term: u64_at(page, 40) },
             len: u64_at(page, 48),
             checksum: u32_at(page, 56),
             table: u32_at(page, 60),
@@ -121,13 +101,7 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_snapshots() {
-        let (key, id) = (
-            Key::new(0xfffe, 7),
-            SnapshotId {
-                index: 1 << 60,
-                term: 3,
-            },
-        );
+        let (key, id) = (Key::new(0xfffe, 7), SnapshotId { index: 1 << 60, term: 3 });
         let name = snapshot_name(SNAPSHOT, key, id);
         assert_eq!(parse_name(&name, SNAPSHOT), Some((key, id)));
         assert_eq!(parse_name(&name, MAKING), None);
@@ -140,14 +114,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_a_snapshot_header_is_noticed() {
         let (key, id) = (Key::new(1, 2), SnapshotId { index: 3, term: 4 });
-        let header = SnapshotHeader {
-            version: 1,
-            key,
-            id,
-            len: 5,
-            checksum: 6,
-            table: 7,
-        };
+        let header = SnapshotHeader { version: 1, key, id, len: 5, checksum: 6, table: 7 };
         let good = header.encode();
         assert_eq!(SnapshotHeader::decode(&good), Ok(header));
         for bit in 0..HEADER_USED * 8 {

@@ -30,10 +30,7 @@ impl RealDisk {
         let path = path.as_ref().to_path_buf();
         if !path.is_dir() {
             fs::create_dir_all(&path)?;
-            if let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 File::open(parent)?.sync_all()?;
             }
         }
@@ -75,10 +72,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
         Ok(RealFile(file))
     }
 
@@ -150,10 +144,7 @@ mod tests {
     #[test]
     fn a_second_lock_would_block_until_the_first_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, two) = (
-            RealDisk::open(dir.path()).unwrap(),
-            RealDisk::open(dir.path()).unwrap(),
-        );
+        let (one, two) = (RealDisk::open(dir.path()).unwrap(), RealDisk::open(dir.path()).unwrap());
         let held = one.lock().unwrap();
         assert_eq!(two.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(held);

@@ -84,34 +84,18 @@ pub(crate) fn recover<D: Disk>(disk: &D, options: &Options) -> Result<State<D::F
         let bytes = read(&file, &name)?;
         let header = check_header(&bytes, sequence, options)?;
         follow(&header, ended.as_ref(), &mut contents)?;
-        let end = scan(
-            &bytes,
-            sequence,
-            seed(options.owner, sequence),
-            &mut contents,
-        );
+        let end = scan(&bytes, sequence, seed(options.owner, sequence), &mut contents);
         contents.drop_released();
         segments.push((sequence, header.len));
         ended = Some((sequence, end));
         if sequence == last {
-            let at = Position {
-                segment: sequence,
-                offset: end.offset,
-            };
+            let at = Position { segment: sequence, offset: end.offset };
             let tail = tail(&contents, at, end)?;
             check_first(run, contents.first, sequence, end)?;
             repair(&file, &name, &bytes, contents.synced, at)?;
             let spares = tidy(disk, options, &inventory, run)?;
             disk.sync_dir().named("sync", ".")?;
-            return Ok(State {
-                contents,
-                segments,
-                spares,
-                file,
-                end: at,
-                tail,
-                fresh: false,
-            });
+            return Ok(State { contents, segments, spares, file, end: at, tail, fresh: false });
         }
     }
     unreachable!("the last run of segments ends with the last segment")
@@ -125,8 +109,7 @@ pub(crate) fn install<D: Disk>(
     header: &Header,
 ) -> Result<(), DiskError> {
     let name = segment_name(header.sequence);
-    file.write_at(0, &[IoSlice::new(&header.encode())])
-        .named("write", spare)?;
+    file.write_at(0, &[IoSlice::new(&header.encode())]).named("write", spare)?;
     file.sync().named("sync", spare)?;
     disk.rename(spare, &name).named("rename", spare)?;
     disk.sync_dir().named("sync", ".")
@@ -166,14 +149,9 @@ fn last_run(segments: &[u64]) -> &[u64] {
 
 fn read<F: DiskFile>(file: &F, name: &str) -> Result<Vec<u8>, OpenError> {
     let len = file.len().named("measure", name)?;
-    let len = usize::try_from(len)
-        .map_err(io::Error::other)
-        .named("read", name)?;
+    let len = usize::try_from(len).map_err(io::Error::other).named("read", name)?;
     let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(len)
-        .map_err(io::Error::other)
-        .named("read", name)?;
+    bytes.try_reserve_exact(len).map_err(io::Error::other).named("read", name)?;
     bytes.resize(len, 0);
     file.read_at(0, &mut bytes).named("read", name)?;
     Ok(bytes)
@@ -181,32 +159,17 @@ fn read<F: DiskFile>(file: &F, name: &str) -> Result<Vec<u8>, OpenError> {
 
 fn check_header(bytes: &[u8], sequence: u64, options: &Options) -> Result<Header, OpenError> {
     let file = segment_name(sequence);
-    let corrupt = |reason| OpenError::Corrupt {
-        file: file.clone(),
-        offset: 0,
-        reason,
-    };
+    let corrupt = |reason| OpenError::Corrupt { file: file.clone(), offset: 0, reason };
     let header = Header::decode(bytes).map_err(corrupt)?;
     if header.version != VERSION {
-        return Err(OpenError::Version {
-            file,
-            found: header.version,
-            expected: VERSION,
-        });
+        return Err(OpenError::Version { file, found: header.version, expected: VERSION });
     }
     if header.owner != options.owner {
-        return Err(OpenError::Owner {
-            file,
-            found: header.owner,
-            expected: options.owner,
-        });
+        return Err(OpenError::Owner { file, found: header.owner, expected: options.owner });
     }
     let found = bytes.len() as u64;
     if header.len != found {
-        return Err(corrupt(Damage::FileLength {
-            found,
-            expected: header.len,
-        }));
+        return Err(corrupt(Damage::FileLength { found, expected: header.len }));
     }
     if header.sequence != sequence || !header.len.is_multiple_of(HEADER_BYTES) {
         return Err(corrupt(Damage::Contents));
@@ -224,11 +187,7 @@ fn follow(
         None => contents.chain = header.chain,
         Some((sequence, end)) => {
             let corrupt = |reason, offset| {
-                Err(OpenError::Corrupt {
-                    file: segment_name(*sequence),
-                    offset,
-                    reason,
-                })
+                Err(OpenError::Corrupt { file: segment_name(*sequence), offset, reason })
             };
             if end.offset < header.previous_end {
                 return corrupt(end.damage, end.damaged_at);
@@ -238,10 +197,7 @@ fn follow(
             }
         }
     }
-    let start = Position {
-        segment: header.sequence,
-        offset: HEADER_BYTES,
-    };
+    let start = Position { segment: header.sequence, offset: HEADER_BYTES };
     contents.synced = contents.synced.max(start);
     contents.first = contents.first.max(header.first);
     Ok(())
@@ -251,16 +207,10 @@ fn check_first(run: &[u64], first: u64, last: u64, end: End) -> Result<(), OpenE
     if run[0] > first && end.remains {
         // Segments are recycled once the burst that frees them is durable: this one was.
         let (file, offset, reason) = (segment_name(last), end.damaged_at, end.damage);
-        return Err(OpenError::Corrupt {
-            file,
-            offset,
-            reason,
-        });
+        return Err(OpenError::Corrupt { file, offset, reason });
     }
     if run[0] > first {
-        return Err(OpenError::Missing {
-            file: segment_name(run[0] - 1),
-        });
+        return Err(OpenError::Missing { file: segment_name(run[0] - 1) });
     }
     Ok(())
 }
@@ -270,30 +220,16 @@ fn tail(contents: &Contents, at: Position, end: End) -> Result<Tail, OpenError> 
     if known > at {
         let file = segment_name(at.segment);
         let reason = match damage {
-            Damage::NoFrame => Damage::Short {
-                durable: known.offset,
-            },
+            Damage::NoFrame => Damage::Short { durable: known.offset },
             other => other,
         };
-        return Err(OpenError::Corrupt {
-            file,
-            offset: damaged_at,
-            reason,
-        });
+        return Err(OpenError::Corrupt { file, offset: damaged_at, reason });
     }
     if end.remains {
-        return Ok(Tail::Torn {
-            known,
-            at,
-            damaged_at,
-            damage,
-        });
+        return Ok(Tail::Torn { known, at, damaged_at, damage });
     }
     if contents.content_end > known {
-        return Ok(Tail::Ambiguous {
-            from: known,
-            upto: contents.content_end,
-        });
+        return Ok(Tail::Ambiguous { from: known, upto: contents.content_end });
     }
     Ok(Tail::Clean)
 }
@@ -311,11 +247,7 @@ fn repair<F: DiskFile>(
 ) -> Result<(), OpenError> {
     const ZEROS: &[u8] = &[0; 64 << 10];
     let end = at.offset as usize;
-    let from = if known.segment == at.segment {
-        known.offset as usize
-    } else {
-        end
-    };
+    let from = if known.segment == at.segment { known.offset as usize } else { end };
     let again = &bytes[from.clamp(HEADER_BYTES as usize, end)..end];
     let mut slices = vec![IoSlice::new(again)];
     let mut rest = bytes.len() - end;
@@ -324,8 +256,7 @@ fn repair<F: DiskFile>(
         slices.push(IoSlice::new(&ZEROS[..some]));
         rest -= some;
     }
-    file.write_at(at.offset - again.len() as u64, &slices)
-        .named("write", name)?;
+    file.write_at(at.offset - again.len() as u64, &slices).named("write", name)?;
     file.sync().named("sync", name)?;
     Ok(())
 }
@@ -337,20 +268,13 @@ fn tidy<D: Disk>(
     inventory: &Inventory,
     run: &[u64],
 ) -> Result<Vec<String>, OpenError> {
-    for sequence in inventory
-        .segments
-        .iter()
-        .filter(|sequence| **sequence < run[0])
-    {
+    for sequence in inventory.segments.iter().filter(|sequence| **sequence < run[0]) {
         let name = segment_name(*sequence);
         disk.remove(&name).named("remove", &name)?;
     }
     let mut kept = Vec::new();
     for name in &inventory.spares {
-        let len = disk
-            .open(name)
-            .and_then(|file| file.len())
-            .named("measure", name)?;
+        let len = disk.open(name).and_then(|file| file.len()).named("measure", name)?;
         if len == options.segment_bytes && kept.len() < options.spares_max {
             kept.push(name.clone());
         } else {
@@ -369,9 +293,7 @@ fn create<D: Disk>(
     for name in &inventory.spares {
         // A later spare was a segment, or was to follow one.
         if *name != spare_name(1) {
-            return Err(OpenError::Missing {
-                file: segment_name(1),
-            });
+            return Err(OpenError::Missing { file: segment_name(1) });
         }
         disk.remove(name).named("remove", name)?;
     }
@@ -379,33 +301,11 @@ fn create<D: Disk>(
     let spare = spare_name(sequence);
     let file = disk.create(&spare, len).named("create", &spare)?;
     let (version, owner) = (VERSION, options.owner);
-    let header = Header {
-        version,
-        owner,
-        sequence,
-        len,
-        previous_end: 0,
-        chain: 0,
-        first: sequence,
-    };
+    let header =
+        Header { version, owner, sequence, len, previous_end: 0, chain: 0, first: sequence };
     install(disk, &file, &spare, &header)?;
-    let end = Position {
-        segment: sequence,
-        offset: HEADER_BYTES,
-    };
-    let contents = Contents {
-        synced: end,
-        first: sequence,
-        ..Contents::default()
-    };
+    let end = Position { segment: sequence, offset: HEADER_BYTES };
+    let contents = Contents { synced: end, first: sequence, ..Contents::default() };
     let segments = vec![(sequence, len)];
-    Ok(State {
-        contents,
-        segments,
-        spares: Vec::new(),
-        file,
-        end,
-        tail: Tail::Clean,
-        fresh: true,
-    })
+    Ok(State { contents, segments, spares: Vec::new(), file, end, tail: Tail::Clean, fresh: true })
 }

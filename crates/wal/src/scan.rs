@@ -80,10 +80,7 @@ pub(crate) fn scan(bytes: &[u8], sequence: u64, seed: u32, contents: &mut Conten
             Ok(frame) => frame,
             Err(damage) => break damage,
         };
-        let place = Position {
-            segment: sequence,
-            offset: at,
-        };
+        let place = Position { segment: sequence, offset: at };
         let step = match frame.kind {
             Kind::Commit => finish(&frame, place, offset, &mut pending, contents),
             _ => collect(&frame, place, &mut pending),
@@ -100,12 +97,7 @@ pub(crate) fn scan(bytes: &[u8], sequence: u64, seed: u32, contents: &mut Conten
     };
     let torn = at > offset || damage != Damage::NoFrame;
     let beyond = search(bytes, sequence, seed, offset, contents);
-    End {
-        offset,
-        damaged_at: at,
-        damage,
-        remains: torn || beyond,
-    }
+    End { offset, damaged_at: at, damage, remains: torn || beyond }
 }
 
 /// Adds a record or releases to the burst being read.
@@ -154,10 +146,7 @@ fn finish(
     contents.synced = contents.synced.max(commit.synced);
     contents.first = contents.first.max(commit.first);
     if commit.frames > 0 {
-        contents.content_end = Position {
-            segment: place.segment,
-            offset: frame.end,
-        };
+        contents.content_end = Position { segment: place.segment, offset: frame.end };
     }
     pending.frames = 0;
     Ok(())
@@ -173,10 +162,7 @@ fn search(bytes: &[u8], sequence: u64, seed: u32, from: u64, contents: &mut Cont
             continue;
         };
         found = true;
-        let place = Position {
-            segment: sequence,
-            offset: at,
-        };
+        let place = Position { segment: sequence, offset: at };
         if frame.kind == Kind::Commit
             && let Ok(commit) = Commit::decode(frame.body)
             && commit.synced <= place
@@ -195,13 +181,7 @@ fn head(body: &[u8]) -> Result<(Key, Ticket), Damage> {
     }
     let group = GroupId(u64_at(body, 0));
     let protocol = u16::try_from(u64_at(body, 8)).map_err(|_| Damage::Contents)?;
-    Ok((
-        Key {
-            protocol: ProtocolId(protocol),
-            group,
-        },
-        Ticket(u64_at(body, 16)),
-    ))
+    Ok((Key { protocol: ProtocolId(protocol), group }, Ticket(u64_at(body, 16))))
 }
 
 fn record(body: &[u8]) -> Result<Recovered, Damage> {
@@ -237,11 +217,7 @@ mod tests {
         let mut out = Vec::new();
         put_frame_head(&mut out, kind);
         let small = |rng: &mut Rng| {
-            if rng.below(2) == 0 {
-                0
-            } else {
-                rng.next_u64() as u8
-            }
+            if rng.below(2) == 0 { 0 } else { rng.next_u64() as u8 }
         };
         out.extend((0..len).map(|_| small(rng)));
         let valid = rng.below(2) == 0;
@@ -253,31 +229,14 @@ mod tests {
             Frame::default().put_flat(&mut flat);
             out.extend_from_slice(&flat);
         } else if kind == Kind::Commit && valid && len == COMMIT_BYTES as usize - FRAME_HEAD {
-            let synced = Position {
-                segment: rng.below(5),
-                offset: rng.below(8192),
-            };
-            let start = if rng.below(4) == 0 {
-                offset
-            } else {
-                HEADER_BYTES
-            };
+            let synced = Position { segment: rng.below(5), offset: rng.below(8192) };
+            let start = if rng.below(4) == 0 { offset } else { HEADER_BYTES };
             let frames = rng.below(3) as u32;
             out.truncate(FRAME_HEAD);
-            Commit {
-                synced,
-                first: rng.below(4),
-                start,
-                frames,
-            }
-            .put(&mut out);
+            Commit { synced, first: rng.below(4), start, frames }.put(&mut out);
         }
         let body = (out.len() - FRAME_HEAD) as u32;
-        set_frame_lengths(
-            &mut out,
-            body,
-            body - rng.below(u64::from(body) / 8 + 1) as u32,
-        );
+        set_frame_lengths(&mut out, body, body - rng.below(u64::from(body) / 8 + 1) as u32);
         let covered = FRAME_HEAD + u32::from_le_bytes(out[20..24].try_into().unwrap()) as usize;
         let chain = seal_frame(&mut out[..covered], seed(7, 3), chain, offset);
         out.resize(out.len().next_multiple_of(ALIGN as usize), 0);
@@ -286,9 +245,7 @@ mod tests {
 
     #[test]
     fn frames_of_any_contents_with_right_checksums_never_panic() {
-        let asked = std::env::var("QUORATE_FUZZ_ITERATIONS")
-            .ok()
-            .and_then(|n| n.parse().ok());
+        let asked = std::env::var("QUORATE_FUZZ_ITERATIONS").ok().and_then(|n| n.parse().ok());
         let mut rng = Rng::new(6);
         let mut bursts = 0;
         for _ in 0..asked.unwrap_or(20_000_u64) {
@@ -303,13 +260,7 @@ mod tests {
             contents.drop_released();
             assert!((HEADER_BYTES..=segment.len() as u64).contains(&end.offset));
             assert!(end.offset <= end.damaged_at);
-            assert!(
-                contents.synced
-                    <= Position {
-                        segment: 3,
-                        offset: segment.len() as u64
-                    }
-            );
+            assert!(contents.synced <= Position { segment: 3, offset: segment.len() as u64 });
             bursts += u64::from(end.offset > HEADER_BYTES);
         }
         assert!(bursts > 100, "only {bursts} had a whole burst");

@@ -80,9 +80,7 @@ impl SimDisk {
             locked: false,
             rng: Rng::new(seed),
         };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// An independent copy of everything, for trying out several futures.
@@ -90,9 +88,7 @@ impl SimDisk {
     pub fn fork(&self, seed: u64) -> Self {
         let mut state = self.state().clone();
         state.rng = Rng::new(seed);
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// How many calls were made, failed ones included.
@@ -169,21 +165,14 @@ impl SimDisk {
     #[must_use]
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
-        state
-            .names
-            .get(name)
-            .map(|inode| state.inodes[*inode].cache.clone())
+        state.names.get(name).map(|inode| state.inodes[*inode].cache.clone())
     }
 
     /// Bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let state = self.state();
-        state
-            .names
-            .values()
-            .map(|inode| state.inodes[*inode].cache.len() as u64)
-            .sum()
+        state.names.values().map(|inode| state.inodes[*inode].cache.len() as u64).sum()
     }
 
     /// Flips one bit of a file, in cache and on disk.
@@ -204,11 +193,7 @@ impl SimDisk {
     pub fn plant(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
         let (cache, disk) = (bytes.to_vec(), bytes.to_vec());
-        state.inodes.push(Inode {
-            cache,
-            disk,
-            dirty: BTreeMap::new(),
-        });
+        state.inodes.push(Inode { cache, disk, dirty: BTreeMap::new() });
         let inode = state.inodes.len() - 1;
         state.names.insert(name.to_owned(), inode);
         state.durable_names.insert(name.to_owned(), inode);
@@ -233,11 +218,7 @@ impl SimDisk {
     }
 
     fn file(&self, inode: usize) -> SimFile {
-        SimFile {
-            disk: self.clone(),
-            inode,
-            epoch: self.state().epoch,
-        }
+        SimFile { disk: self.clone(), inode, epoch: self.state().epoch }
     }
 }
 
@@ -312,11 +293,8 @@ impl Inode {
                 continue;
             }
             let latest = versions.len() - 1;
-            let picked = if rng.below(4) == 0 {
-                rng.below(versions.len() as u64) as usize
-            } else {
-                latest
-            };
+            let picked =
+                if rng.below(4) == 0 { rng.below(versions.len() as u64) as usize } else { latest };
             let mut bytes = versions[picked];
             if rng.below(8) == 0 {
                 let cut = rng.below(SECTOR as u64) as usize;
@@ -384,15 +362,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let fault = state.call(("create", 0, 0, len))?;
         let want = len as usize;
-        let len = if fault.is_none() {
-            want
-        } else {
-            state.rng.below(len + 1) as usize
-        };
-        state.inodes.push(Inode {
-            cache: vec![0; len],
-            ..Inode::default()
-        });
+        let len = if fault.is_none() { want } else { state.rng.below(len + 1) as usize };
+        state.inodes.push(Inode { cache: vec![0; len], ..Inode::default() });
         let inode = state.inodes.len() - 1;
         state.change_names(NameChange::Link(name.to_owned(), inode))?;
         drop(state);
@@ -404,11 +375,7 @@ impl Disk for SimDisk {
         if let Some(fault) = state.call(("open", 0, 0, 0))? {
             return Err(error(fault));
         }
-        let inode = state
-            .names
-            .get(name)
-            .copied()
-            .ok_or(io::ErrorKind::NotFound)?;
+        let inode = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
         drop(state);
         Ok(self.file(inode))
     }
@@ -442,10 +409,7 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.locked = true;
-        Ok(SimLock {
-            disk: self.clone(),
-            epoch: state.epoch,
-        })
+        Ok(SimLock { disk: self.clone(), epoch: state.epoch })
     }
 }
 
@@ -476,11 +440,7 @@ pub struct SimFile {
 impl SimFile {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.state();
-        if state.epoch == self.epoch {
-            Ok(state)
-        } else {
-            Err(error(Fault::Crash))
-        }
+        if state.epoch == self.epoch { Ok(state) } else { Err(error(Fault::Crash)) }
     }
 }
 
@@ -488,10 +448,7 @@ impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state()?;
         let fault = state.call(("measure", self.inode, 0, 0))?;
-        fault.map_or_else(
-            || Ok(state.inodes[self.inode].cache.len() as u64),
-            |f| Err(error(f)),
-        )
+        fault.map_or_else(|| Ok(state.inodes[self.inode].cache.len() as u64), |f| Err(error(f)))
     }
 
     fn write_at(&self, offset: u64, bufs: &[io::IoSlice<'_>]) -> io::Result<()> {

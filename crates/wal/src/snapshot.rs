@@ -100,14 +100,7 @@ impl<D: Disk> SnapshotStore<D> {
         // A process that died may have left names that were never synced.
         disk.sync_dir().named("sync", ".")?;
         let making = BTreeMap::new();
-        Ok(Self {
-            disk,
-            _lock: lock,
-            finished,
-            making,
-            reading: None,
-            poisoned: false,
-        })
+        Ok(Self { disk, _lock: lock, finished, making, reading: None, poisoned: false })
     }
 
     /// Does what a machine asked for.
@@ -115,11 +108,7 @@ impl<D: Disk> SnapshotStore<D> {
     /// A write or removal that succeeds is not answered. A read is answered with at most 1 MiB,
     /// and beyond the end with nothing.
     pub fn apply(&mut self, key: Key, op: StoreOp) -> Option<Stored> {
-        let tag = if let StoreOp::Read { tag, .. } = &op {
-            *tag
-        } else {
-            0
-        };
+        let tag = if let StoreOp::Read { tag, .. } = &op { *tag } else { 0 };
         let (id, done) = match op {
             StoreOp::Write { id, offset, bytes } => {
                 (id, self.write(key, id, offset, &bytes).map(|()| None))
@@ -128,21 +117,8 @@ impl<D: Disk> SnapshotStore<D> {
                 let done = self.finish(key, id, len, checksum);
                 (id, done.map(|()| Some(Stored::Finished { id })))
             }
-            StoreOp::Read {
-                id,
-                offset,
-                len_max,
-                tag,
-            } => {
-                let chunk = |(bytes, len)| {
-                    Some(Stored::Chunk {
-                        id,
-                        offset,
-                        bytes,
-                        len,
-                        tag,
-                    })
-                };
+            StoreOp::Read { id, offset, len_max, tag } => {
+                let chunk = |(bytes, len)| Some(Stored::Chunk { id, offset, bytes, len, tag });
                 (id, self.read(key, id, offset, len_max).map(chunk))
             }
             StoreOp::RemoveBefore { id } => (id, self.remove_before(key, id).map(|()| None)),
@@ -153,10 +129,7 @@ impl<D: Disk> SnapshotStore<D> {
     /// The finished snapshots of a machine, oldest first.
     #[must_use]
     pub fn list(&self, key: Key) -> Vec<Snapshot> {
-        let all = SnapshotId { index: 0, term: 0 }..=SnapshotId {
-            index: u64::MAX,
-            term: u64::MAX,
-        };
+        let all = SnapshotId { index: 0, term: 0 }..=SnapshotId { index: u64::MAX, term: u64::MAX };
         let range = (key, *all.start())..=(key, *all.end());
         let one = |((_, id), finished): (&(Key, SnapshotId), &Finished)| Snapshot {
             id: *id,
@@ -169,15 +142,9 @@ impl<D: Disk> SnapshotStore<D> {
     /// Bytes on disk of all finished snapshots and those in the making.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        let finished = self
-            .finished
-            .values()
-            .map(|one| one.len + 4 * one.blocks.len() as u64);
+        let finished = self.finished.values().map(|one| one.len + 4 * one.blocks.len() as u64);
         let making = self.making.values().map(|one| one.len);
-        finished
-            .chain(making)
-            .map(|bytes| HEADER_BYTES + bytes)
-            .sum()
+        finished.chain(making).map(|bytes| HEADER_BYTES + bytes).sum()
     }
 
     /// True once naming or removing a snapshot has failed.
@@ -201,9 +168,7 @@ impl<D: Disk> SnapshotStore<D> {
             self.forget(key, id);
             return Err(StoreError::Mismatch);
         }
-        let done = making
-            .file
-            .write_at(HEADER_BYTES + offset, &[IoSlice::new(bytes)]);
+        let done = making.file.write_at(HEADER_BYTES + offset, &[IoSlice::new(bytes)]);
         if done.is_err() {
             self.forget(key, id);
             return Err(StoreError::Disk);
@@ -225,15 +190,7 @@ impl<D: Disk> SnapshotStore<D> {
             let _ = self.disk.remove(&name);
             StoreError::Disk
         })?;
-        self.making.insert(
-            (key, id),
-            Making {
-                file,
-                len: 0,
-                checksum: 0,
-                blocks: Vec::new(),
-            },
-        );
+        self.making.insert((key, id), Making { file, len: 0, checksum: 0, blocks: Vec::new() });
         Ok(())
     }
 
@@ -253,11 +210,7 @@ impl<D: Disk> SnapshotStore<D> {
         let Some(making) = self.making.get(&(key, id)) else {
             let same = |one: &Finished| one.len == len && one.checksum == checksum;
             let there = self.finished.get(&(key, id)).is_some_and(same);
-            return if there {
-                Ok(())
-            } else {
-                Err(StoreError::Missing)
-            };
+            return if there { Ok(()) } else { Err(StoreError::Missing) };
         };
         if (making.len, making.checksum) != (len, checksum) {
             self.forget(key, id);
@@ -269,19 +222,9 @@ impl<D: Disk> SnapshotStore<D> {
             return Err(StoreError::Disk);
         }
         let making = self.making.remove(&(key, id)).ok_or(StoreError::Missing)?;
-        let (from, to) = (
-            snapshot_name(MAKING, key, id),
-            snapshot_name(SNAPSHOT, key, id),
-        );
-        let named = self
-            .disk
-            .rename(&from, &to)
-            .and_then(|()| self.disk.sync_dir());
-        if self
-            .reading
-            .as_ref()
-            .is_some_and(|(whose, _)| *whose == (key, id))
-        {
+        let (from, to) = (snapshot_name(MAKING, key, id), snapshot_name(SNAPSHOT, key, id));
+        let named = self.disk.rename(&from, &to).and_then(|()| self.disk.sync_dir());
+        if self.reading.as_ref().is_some_and(|(whose, _)| *whose == (key, id)) {
             self.reading = None;
         }
         if named.is_err() {
@@ -290,14 +233,7 @@ impl<D: Disk> SnapshotStore<D> {
             return Err(StoreError::Disk);
         }
         let blocks = making.blocks;
-        self.finished.insert(
-            (key, id),
-            Finished {
-                len,
-                checksum,
-                blocks,
-            },
-        );
+        self.finished.insert((key, id), Finished { len, checksum, blocks });
         Ok(())
     }
 
@@ -310,9 +246,7 @@ impl<D: Disk> SnapshotStore<D> {
     ) -> Result<(Bytes, u64), StoreError> {
         let whose = (key, id);
         let finished = self.finished.get(&whose).ok_or(StoreError::Missing)?;
-        let end = offset
-            .saturating_add(u64::from(len_max.min(CHUNK_BYTES_MAX)))
-            .min(finished.len);
+        let end = offset.saturating_add(u64::from(len_max.min(CHUNK_BYTES_MAX))).min(finished.len);
         if offset >= end {
             return Ok((Bytes::new(), finished.len));
         }
@@ -346,20 +280,12 @@ impl<D: Disk> SnapshotStore<D> {
         if self.poisoned {
             return Err(StoreError::Disk);
         }
-        let old: Vec<_> = self
-            .list(key)
-            .into_iter()
-            .filter(|one| one.id < id)
-            .collect();
+        let old: Vec<_> = self.list(key).into_iter().filter(|one| one.id < id).collect();
         for one in old {
             let whose = (key, one.id);
             self.finished.remove(&whose);
             self.reading.take_if(|(open, _)| *open == whose);
-            if self
-                .disk
-                .remove(&snapshot_name(SNAPSHOT, key, one.id))
-                .is_err()
-            {
+            if self.disk.remove(&snapshot_name(SNAPSHOT, key, one.id)).is_err() {
                 self.poisoned = true;
                 return Err(StoreError::Disk);
             }
@@ -371,10 +297,8 @@ impl<D: Disk> SnapshotStore<D> {
 impl<D: Disk> std::fmt::Debug for SnapshotStore<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("SnapshotStore");
-        out.field("finished", &self.finished.keys())
-            .field("making", &self.making.keys());
-        out.field("poisoned", &self.poisoned)
-            .finish_non_exhaustive()
+        out.field("finished", &self.finished.keys()).field("making", &self.making.keys());
+        out.field("poisoned", &self.poisoned).finish_non_exhaustive()
     }
 }
 
@@ -398,11 +322,7 @@ impl<F: DiskFile> Making<F> {
 
     /// Writes the table of blocks and the header, and makes the whole file durable.
     fn seal(&self, key: Key, id: SnapshotId) -> io::Result<()> {
-        let table: Vec<u8> = self
-            .blocks
-            .iter()
-            .flat_map(|block| block.to_le_bytes())
-            .collect();
+        let table: Vec<u8> = self.blocks.iter().flat_map(|block| block.to_le_bytes()).collect();
         let header = SnapshotHeader {
             version: VERSION,
             key,
@@ -411,8 +331,7 @@ impl<F: DiskFile> Making<F> {
             checksum: self.checksum,
             table: crc32c_append(0, &table),
         };
-        self.file
-            .write_at(HEADER_BYTES + self.len, &[IoSlice::new(&table)])?;
+        self.file.write_at(HEADER_BYTES + self.len, &[IoSlice::new(&table)])?;
         self.file.write_at(0, &[IoSlice::new(&header.encode())])?;
         self.file.sync()
     }
@@ -424,32 +343,18 @@ fn load<D: Disk>(
     name: &str,
     (key, id): (Key, SnapshotId),
 ) -> Result<Finished, OpenError> {
-    let corrupt = |offset, reason| OpenError::Corrupt {
-        file: name.to_owned(),
-        offset,
-        reason,
-    };
+    let corrupt = |offset, reason| OpenError::Corrupt { file: name.to_owned(), offset, reason };
     let file = disk.open(name).named("open", name)?;
     let found = file.len().named("measure", name)?;
     if found < HEADER_BYTES {
-        return Err(corrupt(
-            0,
-            Damage::FileLength {
-                found,
-                expected: HEADER_BYTES,
-            },
-        ));
+        return Err(corrupt(0, Damage::FileLength { found, expected: HEADER_BYTES }));
     }
     let mut page = vec![0; HEADER_BYTES as usize];
     file.read_at(0, &mut page).named("read", name)?;
     let header = SnapshotHeader::decode(&page).map_err(|reason| corrupt(0, reason))?;
     if header.version != VERSION {
         let (file, found) = (name.to_owned(), header.version);
-        return Err(OpenError::Version {
-            file,
-            found,
-            expected: VERSION,
-        });
+        return Err(OpenError::Version { file, found, expected: VERSION });
     }
     if (header.key, header.id) != (key, id) {
         return Err(corrupt(0, Damage::Contents));
@@ -465,21 +370,10 @@ fn load<D: Disk>(
     if crc32c_append(0, &bytes) != header.table {
         return Err(corrupt(at, Damage::Checksum));
     }
-    let blocks = bytes
-        .chunks_exact(4)
-        .map(|block| u32_at(block, 0))
-        .collect();
-    Ok(Finished {
-        len: header.len,
-        checksum: header.checksum,
-        blocks,
-    })
+    let blocks = bytes.chunks_exact(4).map(|block| u32_at(block, 0)).collect();
+    Ok(Finished { len: header.len, checksum: header.checksum, blocks })
 }
 
 fn named(operation: &'static str, file: &str, source: io::Error) -> crate::DiskError {
-    crate::DiskError {
-        operation,
-        file: file.to_owned(),
-        source,
-    }
+    crate::DiskError { operation, file: file.to_owned(), source }
 }

@@ -30,11 +30,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            owner: 0,
-            segment_bytes: 16 << 20,
-            spares_max: 4,
-        }
+        Self { owner: 0, segment_bytes: 16 << 20, spares_max: 4 }
     }
 }
 
@@ -48,11 +44,7 @@ impl Options {
         if !(Self::SEGMENT_BYTES_MIN..=max).contains(&value) || !value.is_multiple_of(HEADER_BYTES)
         {
             let rule = "a multiple of 4096 from 8192 to 2^40";
-            return Err(OpenError::Options {
-                field: "segment_bytes",
-                value,
-                rule,
-            });
+            return Err(OpenError::Options { field: "segment_bytes", value, rule });
         }
         Ok(())
     }
@@ -89,10 +81,7 @@ struct Active<F> {
 
 impl<F> Active<F> {
     fn end(&self) -> Position {
-        Position {
-            segment: self.sequence,
-            offset: self.end,
-        }
+        Position { segment: self.sequence, offset: self.end }
     }
 }
 
@@ -279,18 +268,8 @@ impl<D: Disk> Wal<D> {
     }
 
     fn resume(disk: D, lock: D::Lock, options: Options, state: State<D::File>) -> (Self, Recovery) {
-        let State {
-            mut contents,
-            mut segments,
-            spares,
-            file,
-            end,
-            tail,
-            fresh,
-        } = state;
-        let (sequence, len) = segments
-            .pop()
-            .expect("recovery ends with the active segment");
+        let State { mut contents, mut segments, spares, file, end, tail, fresh } = state;
+        let (sequence, len) = segments.pop().expect("recovery ends with the active segment");
         let mut index = Index::default();
         for (key, last) in &contents.last {
             index.taken(*key, *last);
@@ -305,12 +284,8 @@ impl<D: Disk> Wal<D> {
             records.push(record);
         }
         let seed = seed(options.owner, sequence);
-        let recovery = Recovery {
-            records,
-            released: contents.released.into_iter().collect(),
-            tail,
-            fresh,
-        };
+        let recovery =
+            Recovery { records, released: contents.released.into_iter().collect(), tail, fresh };
         let wal = Self {
             disk,
             _lock: lock,
@@ -344,10 +319,7 @@ impl<D: Disk> Wal<D> {
     fn check_poison(&self) -> Result<(), WalError> {
         match &self.poison {
             None => Ok(()),
-            Some((operation, file)) => Err(WalError::Poisoned {
-                operation,
-                file: file.clone(),
-            }),
+            Some((operation, file)) => Err(WalError::Poisoned { operation, file: file.clone() }),
         }
     }
 
@@ -361,11 +333,7 @@ impl<D: Disk> Wal<D> {
     /// True when stating the releases would let go of a segment.
     fn frees_segment(&self) -> bool {
         let needed = self.index.oldest_segment().unwrap_or(self.active.sequence);
-        !self.releases.is_empty()
-            && self
-                .sealed
-                .front()
-                .is_some_and(|(oldest, _)| *oldest < needed)
+        !self.releases.is_empty() && self.sealed.front().is_some_and(|(oldest, _)| *oldest < needed)
     }
 
     fn write_burst(&mut self) -> Result<(), DiskError> {
@@ -378,10 +346,7 @@ impl<D: Disk> Wal<D> {
         }
         let base = self.active.end();
         for run in self.burst.runs() {
-            let at = Position {
-                offset: base.offset + run.at,
-                ..base
-            };
+            let at = Position { offset: base.offset + run.at, ..base };
             self.index.written(run.key, run.last, at);
         }
         if self.repeat_marks {
@@ -389,8 +354,7 @@ impl<D: Disk> Wal<D> {
                 self.burst.push_releases(self.index.released());
             }
         } else if !self.releases.is_empty() {
-            self.burst
-                .push_releases(self.releases.iter().map(|(key, upto)| (*key, *upto)));
+            self.burst.push_releases(self.releases.iter().map(|(key, upto)| (*key, *upto)));
         }
         let first = self.index.oldest_segment().unwrap_or(base.segment);
         self.write_frames(first)?;
@@ -404,28 +368,16 @@ impl<D: Disk> Wal<D> {
     /// Release marks that the next burst will state: after a rotation those of all machines, so
     /// that no older segment is needed for them.
     fn releases_due(&self) -> usize {
-        if self.repeat_marks {
-            self.index.released().count()
-        } else {
-            self.releases.len()
-        }
+        if self.repeat_marks { self.index.released().count() } else { self.releases.len() }
     }
 
     /// Writes what the burst holds, which may be nothing, and its commit.
     fn write_frames(&mut self, first: u64) -> Result<(), DiskError> {
         let active = &mut self.active;
-        let commit = Commit {
-            synced: self.synced,
-            first,
-            start: active.end,
-            frames: 0,
-        };
+        let commit = Commit { synced: self.synced, first, start: active.end, frames: 0 };
         self.chain = self.burst.seal(active.seed, self.chain, commit);
         let len = self.burst.len();
-        active
-            .file
-            .write_at(active.end, &self.burst.slices())
-            .named("write", &active.name)?;
+        active.file.write_at(active.end, &self.burst.slices()).named("write", &active.name)?;
         self.burst.clear();
         active.end += len;
         self.stats.bytes += len;
@@ -479,11 +431,7 @@ impl<D: Disk> Wal<D> {
         let sequence = self.active.sequence + 1;
         let least = (HEADER_BYTES + need).next_multiple_of(HEADER_BYTES);
         let len = least.max(self.options.segment_bytes);
-        let spare = if len == self.options.segment_bytes {
-            self.spares.pop()
-        } else {
-            None
-        };
+        let spare = if len == self.options.segment_bytes { self.spares.pop() } else { None };
         let (file, spare) = match spare {
             Some(name) => {
                 let file = self.disk.open(&name).named("open", &name)?;
@@ -499,27 +447,11 @@ impl<D: Disk> Wal<D> {
         };
         let (version, owner, chain) = (VERSION, self.options.owner, self.chain);
         let (previous_end, first) = (self.active.end, self.first_durable);
-        let header = Header {
-            version,
-            owner,
-            sequence,
-            len,
-            previous_end,
-            chain,
-            first,
-        };
+        let header = Header { version, owner, sequence, len, previous_end, chain, first };
         install(&self.disk, &file, &spare, &header)?;
-        self.sealed
-            .push_back((self.active.sequence, self.active.len));
+        self.sealed.push_back((self.active.sequence, self.active.len));
         let (name, seed) = (segment_name(sequence), seed(owner, sequence));
-        self.active = Active {
-            file,
-            name,
-            sequence,
-            len,
-            end: HEADER_BYTES,
-            seed,
-        };
+        self.active = Active { file, name, sequence, len, end: HEADER_BYTES, seed };
         self.synced = self.active.end();
         self.stated = self.synced;
         Ok(())
@@ -529,27 +461,16 @@ impl<D: Disk> Wal<D> {
 impl<D: Disk> std::fmt::Debug for Wal<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("Wal");
-        out.field("end", &self.active.end())
-            .field("synced", &self.synced);
-        out.field("poison", &self.poison)
-            .field("stats", &self.stats)
-            .finish_non_exhaustive()
+        out.field("end", &self.active.end()).field("synced", &self.synced);
+        out.field("poison", &self.poison).field("stats", &self.stats).finish_non_exhaustive()
     }
 }
 
 fn check_sizes(frame: &Frame) -> Result<(), WalError> {
     let check = |field, value, max| {
-        if value > max {
-            Err(WalError::TooLarge { field, value, max })
-        } else {
-            Ok(())
-        }
+        if value > max { Err(WalError::TooLarge { field, value, max }) } else { Ok(()) }
     };
     check("head", frame.head.len(), HEAD_BYTES_MAX)?;
-    check(
-        "attachment count",
-        frame.attachments.as_slice().len(),
-        ATTACHMENTS_MAX,
-    )?;
+    check("attachment count", frame.attachments.as_slice().len(), ATTACHMENTS_MAX)?;
     check("length", frame.flat_len(), RECORD_BYTES_MAX)
 }

@@ -46,12 +46,7 @@ fn run(disk: &SimDisk, seed: u64) -> Model {
 }
 
 fn nothing() -> Recovery {
-    Recovery {
-        records: Vec::new(),
-        released: Vec::new(),
-        tail: Tail::Clean,
-        fresh: true,
-    }
+    Recovery { records: Vec::new(), released: Vec::new(), tail: Tail::Clean, fresh: true }
 }
 
 /// The calls of the workload when nothing fails.
@@ -163,10 +158,7 @@ fn a_failing_call_poisons_the_journal_and_a_new_opening_finds_what_was_acknowled
                 pair.wal.idle().map(drop),
             ];
             for refusal in refused {
-                assert!(
-                    matches!(refusal, Err(WalError::Poisoned { .. })),
-                    "{what}: {refusal:?}"
-                );
+                assert!(matches!(refusal, Err(WalError::Poisoned { .. })), "{what}: {refusal:?}");
             }
             assert_eq!(disk.calls(), calls, "{what}: tried again");
             let model = pair.model.clone();
@@ -178,10 +170,7 @@ fn a_failing_call_poisons_the_journal_and_a_new_opening_finds_what_was_acknowled
             }
         }
     }
-    assert!(
-        poisoned > 100,
-        "only {poisoned} faults struck the journal itself"
-    );
+    assert!(poisoned > 100, "only {poisoned} faults struck the journal itself");
 }
 
 #[test]
@@ -219,11 +208,7 @@ fn a_vote_read_back_after_process_death_survives_the_power_loss_after_it() {
     // The second vote was never synced, and is read back from the page cache.
     let (pair, recovery) = Pair::open(&disk).unwrap();
     assert_eq!(recovery.records.len(), 2);
-    assert!(
-        matches!(recovery.tail, Tail::Ambiguous { .. }),
-        "{:?}",
-        recovery.tail
-    );
+    assert!(matches!(recovery.tail, Tail::Ambiguous { .. }), "{:?}", recovery.tail);
     drop(pair);
     // Seed 0 loses everything that was not synced.
     disk.power_loss(0);
@@ -252,11 +237,7 @@ fn a_burst_dropped_as_torn_never_comes_back() {
         disk.power_loss(0);
         let (mut pair, second) = Pair::open(&disk).unwrap();
         assert_eq!(second.records, first.records, "seed {seed}");
-        assert!(
-            !matches!(second.tail, Tail::Torn { .. }),
-            "seed {seed}: {:?}",
-            second.tail
-        );
+        assert!(!matches!(second.tail, Tail::Torn { .. }), "seed {seed}: {:?}", second.tail);
         pair.append(machine, 450).unwrap();
         pair.commit().unwrap();
         let model = pair.model.clone();
@@ -274,10 +255,7 @@ fn options_of_the_sweep_make_it_rotate_and_recycle() {
     let (mut pair, _) = Pair::open(&disk).unwrap();
     pair.work(1, 400).unwrap();
     let stats = pair.wal.stats();
-    assert!(
-        stats.segments_created > 4 && stats.segments_recycled > 10,
-        "{stats:?}"
-    );
+    assert!(stats.segments_created > 4 && stats.segments_recycled > 10, "{stats:?}");
     assert!(stats.marks > 5, "{stats:?}");
     assert_eq!(pair.wal.disk_bytes(), disk.bytes(), "and to know its size");
 }

@@ -7,9 +7,7 @@ use quorate_transport::{Key, Rng};
 use quorate_wal::{OpenError, SimDisk, SnapshotStore, Wal};
 
 fn iterations() -> u64 {
-    let asked = std::env::var("QUORATE_FUZZ_ITERATIONS")
-        .ok()
-        .and_then(|n| n.parse().ok());
+    let asked = std::env::var("QUORATE_FUZZ_ITERATIONS").ok().and_then(|n| n.parse().ok());
     asked.unwrap_or(40_000)
 }
 
@@ -19,9 +17,7 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
         let len = (rng.below(64) as usize).min(bytes.len() - at);
         match rng.below(6) {
             0 => bytes[at..at + len].fill(rng.next_u64() as u8),
-            1 => bytes[at..at + len]
-                .iter_mut()
-                .for_each(|byte| *byte = rng.next_u64() as u8),
+            1 => bytes[at..at + len].iter_mut().for_each(|byte| *byte = rng.next_u64() as u8),
             2 => bytes.truncate(at),
             3 => {
                 let from = rng.below((bytes.len() - len) as u64 + 1) as usize;
@@ -70,19 +66,11 @@ fn a_journal_of_mutated_files_is_opened_or_refused_and_never_grows() {
             Ok((mut wal, recovery)) => {
                 opened += 1;
                 let bytes: usize = recovery.records.iter().map(|(.., f)| f.flat_len()).sum();
-                assert!(
-                    bytes as u64 <= total && disk.bytes() <= total,
-                    "round {round}"
-                );
-                let last = recovery
-                    .records
-                    .iter()
-                    .rev()
-                    .find(|r| r.0 == Key::new(1, 1));
+                assert!(bytes as u64 <= total && disk.bytes() <= total, "round {round}");
+                let last = recovery.records.iter().rev().find(|r| r.0 == Key::new(1, 1));
                 let next = last.map_or(1 << 40, |record| record.1.0 + (1 << 40));
                 let frame = common::frame(1, 5);
-                wal.append(Key::new(1, 1), quorate_transport::Ticket(next), &frame)
-                    .unwrap();
+                wal.append(Key::new(1, 1), quorate_transport::Ticket(next), &frame).unwrap();
                 wal.commit().unwrap();
             }
             Err(OpenError::Corrupt { .. }) => corrupt += 1,
@@ -90,10 +78,7 @@ fn a_journal_of_mutated_files_is_opened_or_refused_and_never_grows() {
             Err(other) => panic!("round {round}: {other}"),
         }
     }
-    assert!(
-        opened > 0 && corrupt > 0,
-        "{opened} opened, {corrupt} corrupt"
-    );
+    assert!(opened > 0 && corrupt > 0, "{opened} opened, {corrupt} corrupt");
 }
 
 #[test]
@@ -112,10 +97,7 @@ fn random_bytes_under_our_names_are_corrupt() {
                 true => Wal::open(disk, OPTIONS).map(drop).unwrap_err(),
                 false => SnapshotStore::open(disk).map(drop).unwrap_err(),
             };
-            assert!(
-                matches!(error, OpenError::Corrupt { offset: 0, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, OpenError::Corrupt { offset: 0, .. }), "{error}");
         }
     }
 }

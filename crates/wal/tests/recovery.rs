@@ -60,10 +60,7 @@ fn every_flipped_bit_of_a_marked_journal_is_harmless_or_named() {
         }
         Err(other) => panic!("bit {bit} of {flipped}: {other}"),
     });
-    assert!(
-        harmless > 1000 && named > 1000,
-        "{harmless} harmless, {named} named"
-    );
+    assert!(harmless > 1000 && named > 1000, "{harmless} harmless, {named} named");
 }
 
 #[test]
@@ -75,9 +72,7 @@ fn without_a_mark_a_flipped_bit_can_cost_the_last_burst_only_and_says_so() {
         Ok((_, found)) => {
             let what = format!("bit {bit} of {flipped}, {:?}", found.tail);
             if model.check(&found, &what) < model.count() {
-                let Tail::Torn { known, at, .. } = found.tail else {
-                    panic!("hidden: {what}")
-                };
+                let Tail::Torn { known, at, .. } = found.tail else { panic!("hidden: {what}") };
                 assert!(known <= at && at.offset <= bit as u64 / 8, "{what}");
                 lost += 1;
             } else {
@@ -101,25 +96,14 @@ fn damage_before_the_place_known_to_be_synced_is_corruption_with_file_offset_and
     pair.append(A, 50).unwrap();
     pair.commit().unwrap();
     drop(pair);
-    let name = disk
-        .names()
-        .into_iter()
-        .find(|name| name.starts_with("journal"))
-        .unwrap();
+    let name = disk.names().into_iter().find(|name| name.starts_with("journal")).unwrap();
     for (at, needle) in [(start, true), (second, false)] {
         let disk = disk.fork(1);
         disk.flip(&name, at.offset as usize * 8 + 40);
         match Pair::open(&disk) {
-            Err(OpenError::Corrupt {
-                file,
-                offset,
-                reason,
-            }) => {
+            Err(OpenError::Corrupt { file, offset, reason }) => {
                 assert!(needle, "the last burst is not known to be synced");
-                assert_eq!(
-                    (file, offset, reason),
-                    (name.clone(), at.offset, Damage::Checksum)
-                );
+                assert_eq!((file, offset, reason), (name.clone(), at.offset, Damage::Checksum));
             }
             Ok((_, found)) => {
                 assert!(!needle, "a synced record is missing: {:?}", found.tail);
@@ -147,11 +131,7 @@ fn a_write_that_never_reached_the_disk_is_noticed_by_the_chain() {
         (disk, wal.synced().offset as usize)
     };
     let ((one, end), (two, _)) = (history(1, 1), history(2, 3));
-    let name = one
-        .names()
-        .into_iter()
-        .find(|name| name.starts_with("journal"))
-        .unwrap();
+    let name = one.names().into_iter().find(|name| name.starts_with("journal")).unwrap();
     let mut spliced = two.contents(&name).unwrap();
     spliced[start..end].copy_from_slice(&one.contents(&name).unwrap()[start..end]);
     two.kill();
@@ -210,10 +190,7 @@ fn an_idle_machine_pins_the_log_until_its_checkpoint_and_then_disk_use_is_bounde
         assert_eq!(pair.wal.disk_bytes(), disk.bytes());
         disk.kill();
         let (_, found) = Pair::open(&disk).unwrap();
-        assert_eq!(
-            found.records.iter().filter(|(key, ..)| *key == B).count(),
-            1
-        );
+        assert_eq!(found.records.iter().filter(|(key, ..)| *key == B).count(), 1);
         most
     };
     assert!(run(true) <= CAP + 3 * 8192, "{}", run(true));
@@ -228,11 +205,7 @@ fn the_machine_to_ask_for_a_checkpoint_is_the_one_with_the_oldest_record() {
         pair.append(key, 2000).unwrap();
         pair.commit().unwrap();
     }
-    assert_eq!(
-        pair.wal.oldest_live(),
-        Some((B, Ticket(2))),
-        "its second is in a later segment"
-    );
+    assert_eq!(pair.wal.oldest_live(), Some((B, Ticket(2))), "its second is in a later segment");
     pair.release(B, Ticket(1));
     assert_eq!(pair.wal.oldest_live(), Some((A, Ticket(2))));
 }
@@ -252,30 +225,14 @@ fn a_foreign_file_another_owner_and_another_version_are_refused_untouched() {
     drop(Pair::open(&disk).unwrap());
     let name = disk.names()[0].clone();
     let before = disk.contents(&name).unwrap();
-    let other = Options {
-        owner: 8,
-        ..OPTIONS
-    };
+    let other = Options { owner: 8, ..OPTIONS };
     let error = Wal::open(disk.clone(), other).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            OpenError::Owner {
-                found: 7,
-                expected: 8,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::Owner { found: 7, expected: 8, .. }), "{error}");
 
     let copy = disk.fork(1);
     copy.plant("notes.txt", b"mine");
     let error = Wal::open(copy.clone(), OPTIONS).unwrap_err();
-    assert!(
-        matches!(&error, OpenError::Foreign { name } if name == "notes.txt"),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Foreign { name } if name == "notes.txt"), "{error}");
 
     // Version 2, with the checksum that such a header would have.
     let mut newer = before.clone();
@@ -286,17 +243,7 @@ fn a_foreign_file_another_owner_and_another_version_are_refused_untouched() {
     let copy = disk.fork(1);
     copy.plant(&name, &newer);
     let error = Wal::open(copy.clone(), OPTIONS).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            OpenError::Version {
-                found: 2,
-                expected: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::Version { found: 2, expected: 1, .. }), "{error}");
     assert_eq!(copy.contents(&name).unwrap(), newer);
     assert_eq!(disk.contents(&name).unwrap(), before);
 }
@@ -317,10 +264,7 @@ fn a_needed_segment_that_is_gone_is_missing_not_empty() {
             copy.plant(name, &disk.contents(name).unwrap());
         }
         let error = Wal::open(copy, OPTIONS).unwrap_err();
-        assert!(
-            matches!(&error, OpenError::Missing { file } if file == gone),
-            "{error}"
-        );
+        assert!(matches!(&error, OpenError::Missing { file } if file == gone), "{error}");
     }
 }
 
@@ -329,23 +273,11 @@ fn tickets_that_do_not_increase_and_records_over_a_cap_change_nothing() {
     let (mut pair, _) = Pair::open(&SimDisk::new(1)).unwrap();
     pair.append(A, 1).unwrap();
     let again = pair.wal.append(A, Ticket(1), &frame(1, 1));
-    assert!(
-        matches!(
-            again,
-            Err(WalError::TicketOrder {
-                last: Ticket(1),
-                ..
-            })
-        ),
-        "{again:?}"
-    );
+    assert!(matches!(again, Err(WalError::TicketOrder { last: Ticket(1), .. })), "{again:?}");
     let mut large = frame(1, 1);
     large.head = vec![0; (1 << 20) + 1].into();
     let refused = pair.wal.append(A, Ticket(2), &large);
-    assert!(
-        matches!(refused, Err(WalError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(WalError::TooLarge { .. })), "{refused:?}");
     pair.append(A, 1).unwrap();
     pair.commit().unwrap();
 }
@@ -359,27 +291,15 @@ fn a_failed_sync_is_never_tried_again() {
     disk.fail_at(disk.calls() + 1, Fault::Io);
     assert!(matches!(pair.wal.sync(), Err(WalError::Disk(_))));
     let calls = disk.calls();
-    assert!(matches!(
-        pair.wal.sync(),
-        Err(WalError::Poisoned {
-            operation: "sync",
-            ..
-        })
-    ));
+    assert!(matches!(pair.wal.sync(), Err(WalError::Poisoned { operation: "sync", .. })));
     assert_eq!(disk.calls(), calls);
 }
 
 #[test]
 fn one_burst_is_one_write_and_one_sync() {
     let disk = SimDisk::new(1);
-    let (mut wal, _) = Wal::open(
-        disk.clone(),
-        Options {
-            segment_bytes: 1 << 20,
-            ..OPTIONS
-        },
-    )
-    .unwrap();
+    let (mut wal, _) =
+        Wal::open(disk.clone(), Options { segment_bytes: 1 << 20, ..OPTIONS }).unwrap();
     let calls = disk.calls();
     for ticket in 1..=100 {
         wal.append(A, Ticket(ticket), &frame(ticket, 3000)).unwrap();
@@ -407,11 +327,7 @@ fn the_real_disk_keeps_a_journal_through_rotation_and_reopening() {
     assert!(wal.stats().segments_recycled > 10);
     drop(wal);
     let (_, recovery) = open().unwrap();
-    let tickets: Vec<u64> = recovery
-        .records
-        .iter()
-        .map(|(_, ticket, _)| ticket.0)
-        .collect();
+    let tickets: Vec<u64> = recovery.records.iter().map(|(_, ticket, _)| ticket.0).collect();
     assert_eq!(tickets, [46, 47, 48, 49, 50]);
     assert_eq!((recovery.tail, recovery.fresh), (Tail::Clean, false));
 }

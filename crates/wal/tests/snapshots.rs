@@ -13,10 +13,7 @@ const B: Key = Key::new(2, 1);
 const STEPS: usize = 90;
 
 fn id(index: u64) -> SnapshotId {
-    SnapshotId {
-        index,
-        term: 1 + index / 4,
-    }
+    SnapshotId { index, term: 1 + index / 4 }
 }
 
 /// Random bytes, of which every snapshot is a part of its own.
@@ -35,19 +32,11 @@ fn contents(key: Key, id: SnapshotId) -> Bytes {
 
 fn finish(key: Key, id: SnapshotId) -> StoreOp {
     let bytes = contents(key, id);
-    StoreOp::Finish {
-        id,
-        len: bytes.len() as u64,
-        checksum: crc32c(&bytes),
-    }
+    StoreOp::Finish { id, len: bytes.len() as u64, checksum: crc32c(&bytes) }
 }
 
 fn write(key: Key, id: SnapshotId, from: usize, to: usize) -> StoreOp {
-    StoreOp::Write {
-        id,
-        offset: from as u64,
-        bytes: contents(key, id).slice(from..to),
-    }
+    StoreOp::Write { id, offset: from as u64, bytes: contents(key, id).slice(from..to) }
 }
 
 /// Reads a whole snapshot in uneven chunks.
@@ -58,16 +47,9 @@ fn read(
 ) -> Result<Vec<u8>, StoreError> {
     let mut all = Vec::new();
     loop {
-        let op = StoreOp::Read {
-            id,
-            offset: all.len() as u64,
-            len_max: 7001,
-            tag: 5,
-        };
+        let op = StoreOp::Read { id, offset: all.len() as u64, len_max: 7001, tag: 5 };
         match store.apply(key, op) {
-            Some(Stored::Chunk {
-                bytes, len, tag: 5, ..
-            }) => {
+            Some(Stored::Chunk { bytes, len, tag: 5, .. }) => {
                 all.extend_from_slice(&bytes);
                 if all.len() as u64 >= len {
                     return Ok(all);
@@ -93,16 +75,9 @@ impl Model {
         let mut found = BTreeSet::new();
         for key in [A, B] {
             for Snapshot { id, len, checksum } in store.list(key) {
-                assert!(
-                    self.maybe.contains(&(key, id)),
-                    "{what}: {id:?} out of nowhere"
-                );
+                assert!(self.maybe.contains(&(key, id)), "{what}: {id:?} out of nowhere");
                 let want = contents(key, id);
-                assert_eq!(
-                    (len, checksum),
-                    (want.len() as u64, crc32c(&want)),
-                    "{what}"
-                );
+                assert_eq!((len, checksum), (want.len() as u64, crc32c(&want)), "{what}");
                 assert_eq!(read(store, key, id).as_deref(), Ok(&want[..]), "{what}");
                 found.insert((key, id));
             }
@@ -157,9 +132,7 @@ fn work(store: &mut SnapshotStore<SimDisk>, disk: &SimDisk, seed: u64) -> Model 
             _ => {
                 let listed = store.list(key);
                 if let Some(last) = listed.last() {
-                    model
-                        .there
-                        .retain(|(owner, id)| *owner != key || *id >= last.id);
+                    model.there.retain(|(owner, id)| *owner != key || *id >= last.id);
                     store.apply(key, StoreOp::RemoveBefore { id: last.id });
                 }
             }
@@ -182,15 +155,8 @@ fn reopen(disk: &SimDisk, model: &Model, what: &str) {
     disk.power_loss(0);
     let mut second = SnapshotStore::open(disk.clone()).unwrap_or_else(|e| panic!("{what}: {e}"));
     model.check(&mut second, what);
-    assert_eq!(
-        [second.list(A), second.list(B)],
-        listed,
-        "{what}: listed, then gone"
-    );
-    assert!(
-        disk.names().iter().all(|name| !name.starts_with("making")),
-        "{what}"
-    );
+    assert_eq!([second.list(A), second.list(B)], listed, "{what}: listed, then gone");
+    assert!(disk.names().iter().all(|name| !name.starts_with("making")), "{what}");
 }
 
 #[test]
@@ -198,16 +164,8 @@ fn whatever_call_a_crash_or_fault_strikes_finished_snapshots_are_there_and_whole
     let mut tried = 0;
     for seed in 1..=seeds(2) {
         let whole = SimDisk::new(seed);
-        let model = work(
-            &mut SnapshotStore::open(whole.clone()).unwrap(),
-            &whole,
-            seed,
-        );
-        assert!(
-            model.maybe.len() > 8,
-            "a dull workload: {}",
-            model.maybe.len()
-        );
+        let model = work(&mut SnapshotStore::open(whole.clone()).unwrap(), &whole, seed);
+        assert!(model.maybe.len() > 8, "a dull workload: {}", model.maybe.len());
         for call in 1..=whole.calls() {
             for fault in [Fault::Crash, Fault::Io, Fault::NoSpace] {
                 let disk = SimDisk::new(seed ^ call);
@@ -226,11 +184,7 @@ fn whatever_call_a_crash_or_fault_strikes_finished_snapshots_are_there_and_whole
                         disk.power_loss(end)
                     };
                     tried += 1;
-                    reopen(
-                        &disk,
-                        &model,
-                        &format!("seed {seed}, {fault:?} at {call}, {end}"),
-                    );
+                    reopen(&disk, &model, &format!("seed {seed}, {fault:?} at {call}, {end}"));
                 }
             }
         }
@@ -246,39 +200,18 @@ fn a_snapshot_is_there_once_finished_and_not_before() {
     let bytes = contents(A, one);
     assert_eq!(store.apply(A, write(A, one, 0, bytes.len())), None);
     assert_eq!(store.list(A), []);
-    let missing = Some(Stored::Failed {
-        id: one,
-        error: StoreError::Missing,
-        tag: 4,
-    });
-    let early = StoreOp::Read {
-        id: one,
-        offset: 0,
-        len_max: 1,
-        tag: 4,
-    };
+    let missing = Some(Stored::Failed { id: one, error: StoreError::Missing, tag: 4 });
+    let early = StoreOp::Read { id: one, offset: 0, len_max: 1, tag: 4 };
     assert_eq!(store.apply(A, early), missing);
-    assert_eq!(
-        store.apply(A, finish(A, one)),
-        Some(Stored::Finished { id: one })
-    );
-    assert_eq!(
-        store.apply(A, finish(A, one)),
-        Some(Stored::Finished { id: one }),
-        "again"
-    );
+    assert_eq!(store.apply(A, finish(A, one)), Some(Stored::Finished { id: one }));
+    assert_eq!(store.apply(A, finish(A, one)), Some(Stored::Finished { id: one }), "again");
     assert_eq!(store.list(B), [], "another machine's");
     disk.power_loss(0);
     let mut store = SnapshotStore::open(disk).unwrap();
     assert_eq!(read(&mut store, A, one).as_deref(), Ok(&bytes[..]));
     store.apply(A, StoreOp::RemoveBefore { id: one });
     assert_eq!(store.list(A).len(), 1, "before means before");
-    store.apply(
-        A,
-        StoreOp::RemoveBefore {
-            id: SnapshotId { index: 9, term: 3 },
-        },
-    );
+    store.apply(A, StoreOp::RemoveBefore { id: SnapshotId { index: 9, term: 3 } });
     assert_eq!(store.list(A), []);
 }
 
@@ -288,34 +221,14 @@ fn bytes_out_of_order_or_of_another_checksum_are_a_mismatch_and_leave_nothing() 
     let mut store = SnapshotStore::open(disk.clone()).unwrap();
     let one = SnapshotId { index: 1, term: 1 };
     let bytes = Bytes::from_static(b"0123456789");
-    let write = |offset| StoreOp::Write {
-        id: one,
-        offset,
-        bytes: bytes.clone(),
-    };
-    let finish = |len, checksum| StoreOp::Finish {
-        id: one,
-        len,
-        checksum,
-    };
-    let failed = |error| {
-        Some(Stored::Failed {
-            id: one,
-            error,
-            tag: 0,
-        })
-    };
+    let write = |offset| StoreOp::Write { id: one, offset, bytes: bytes.clone() };
+    let finish = |len, checksum| StoreOp::Finish { id: one, len, checksum };
+    let failed = |error| Some(Stored::Failed { id: one, error, tag: 0 });
     for (ops, error) in [
         (vec![write(10)], StoreError::Missing),
         (vec![write(0), write(11)], StoreError::Mismatch),
-        (
-            vec![write(0), finish(9, crc32c(&bytes))],
-            StoreError::Mismatch,
-        ),
-        (
-            vec![write(0), finish(10, crc32c(&bytes) ^ 1)],
-            StoreError::Mismatch,
-        ),
+        (vec![write(0), finish(9, crc32c(&bytes))], StoreError::Mismatch),
+        (vec![write(0), finish(10, crc32c(&bytes) ^ 1)], StoreError::Mismatch),
         (vec![finish(10, crc32c(&bytes))], StoreError::Missing),
     ] {
         let last = ops.into_iter().map(|op| store.apply(A, op)).last().unwrap();
@@ -333,10 +246,7 @@ fn bytes_out_of_order_or_of_another_checksum_are_a_mismatch_and_leave_nothing() 
 fn every_flipped_bit_of_a_finished_snapshot_is_harmless_or_named() {
     let disk = SimDisk::new(1);
     let mut store = SnapshotStore::open(disk.clone()).unwrap();
-    let one = (0..)
-        .map(id)
-        .find(|id| contents(A, *id).len() == 40_000)
-        .unwrap();
+    let one = (0..).map(id).find(|id| contents(A, *id).len() == 40_000).unwrap();
     store.apply(A, write(A, one, 0, 40_000));
     store.apply(A, finish(A, one)).unwrap();
     drop(store);
@@ -363,10 +273,7 @@ fn every_flipped_bit_of_a_finished_snapshot_is_harmless_or_named() {
             },
         }
     }
-    assert!(
-        at_open >= 64 && at_read > 1000,
-        "{at_open} at open, {at_read} at read"
-    );
+    assert!(at_open >= 64 && at_read > 1000, "{at_open} at open, {at_read} at read");
 }
 
 #[test]
@@ -377,11 +284,7 @@ fn snapshots_in_the_making_are_bounded_per_machine() {
         assert_eq!(store.apply(A, write(A, id(index), 0, 0)), None);
     }
     assert_eq!(disk.names().len(), 4);
-    let gone = Some(Stored::Failed {
-        id: id(1),
-        error: StoreError::Missing,
-        tag: 0,
-    });
+    let gone = Some(Stored::Failed { id: id(1), error: StoreError::Missing, tag: 0 });
     assert_eq!(store.apply(A, finish(A, id(1))), gone);
 }
 
@@ -389,15 +292,8 @@ fn snapshots_in_the_making_are_bounded_per_machine() {
 fn a_failed_naming_finishes_nothing_more_until_the_store_is_opened_again() {
     let disk = SimDisk::new(1);
     let mut store = SnapshotStore::open(disk.clone()).unwrap();
-    let one = (0..)
-        .map(id)
-        .find(|id| contents(A, *id).len() == 100)
-        .unwrap();
-    let failed = Some(Stored::Failed {
-        id: one,
-        error: StoreError::Disk,
-        tag: 0,
-    });
+    let one = (0..).map(id).find(|id| contents(A, *id).len() == 100).unwrap();
+    let failed = Some(Stored::Failed { id: one, error: StoreError::Disk, tag: 0 });
     store.apply(A, write(A, one, 0, 100));
     // Two writes, a sync and a rename come before the directory's sync.
     disk.fail_at(disk.calls() + 5, Fault::Io);
@@ -413,16 +309,10 @@ fn a_failed_naming_finishes_nothing_more_until_the_store_is_opened_again() {
 fn a_locked_or_foreign_directory_is_refused() {
     let disk = SimDisk::new(1);
     let held = SnapshotStore::open(disk.clone()).unwrap();
-    assert!(matches!(
-        SnapshotStore::open(disk.clone()),
-        Err(OpenError::Locked)
-    ));
+    assert!(matches!(SnapshotStore::open(disk.clone()), Err(OpenError::Locked)));
     drop(held);
     disk.plant("journal-0000000000000001.wal", b"");
-    assert!(matches!(
-        SnapshotStore::open(disk),
-        Err(OpenError::Foreign { .. })
-    ));
+    assert!(matches!(SnapshotStore::open(disk), Err(OpenError::Foreign { .. })));
 }
 
 #[test]
@@ -430,24 +320,11 @@ fn the_real_disk_keeps_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let open = || SnapshotStore::open(RealDisk::open(dir.path()).unwrap()).unwrap();
     let mut store = open();
-    let one = (0..)
-        .map(id)
-        .find(|id| contents(A, *id).len() == 40_000)
-        .unwrap();
+    let one = (0..).map(id).find(|id| contents(A, *id).len() == 40_000).unwrap();
     store.apply(A, write(A, one, 0, 40_000));
-    assert_eq!(
-        store.apply(A, finish(A, one)),
-        Some(Stored::Finished { id: one })
-    );
+    assert_eq!(store.apply(A, finish(A, one)), Some(Stored::Finished { id: one }));
     drop(store);
-    let op = StoreOp::Read {
-        id: one,
-        offset: 100,
-        len_max: 1 << 30,
-        tag: 0,
-    };
-    let Some(Stored::Chunk { bytes, len, .. }) = open().apply(A, op) else {
-        panic!("a chunk")
-    };
+    let op = StoreOp::Read { id: one, offset: 100, len_max: 1 << 30, tag: 0 };
+    let Some(Stored::Chunk { bytes, len, .. }) = open().apply(A, op) else { panic!("a chunk") };
     assert_eq!((bytes, len), (contents(A, one).slice(100..), 40_000));
 }

@@ -25,12 +25,7 @@ struct Row {
 pub(super) fn check(page: &str, packages: &[Package], found: &mut Vec<Violation>) {
     let table = table(page);
     let mut report = |line: usize, advice: String| {
-        found.push(Violation {
-            file: PathBuf::from(PAGE),
-            line,
-            rule: "edges",
-            advice,
-        });
+        found.push(Violation { file: PathBuf::from(PAGE), line, rule: "edges", advice });
     };
     if table.is_empty() {
         return report(1, format!("no table between `{BEGIN}` and `{END}`"));
@@ -38,10 +33,7 @@ pub(super) fn check(page: &str, packages: &[Package], found: &mut Vec<Violation>
     for package in packages {
         let name = package.short();
         let Some(row) = table.get(name) else {
-            report(
-                1,
-                format!("`{name}` has no row in the table: add one, and say why"),
-            );
+            report(1, format!("`{name}` has no row in the table: add one, and say why"));
             continue;
         };
         for edge in &package.edges {
@@ -49,16 +41,9 @@ pub(super) fn check(page: &str, packages: &[Package], found: &mut Vec<Violation>
             let in_code = row.code.iter().any(|allowed| allowed == to);
             let in_tests = TEST_TOOLS.contains(&to) || row.tests.iter().any(|test| test == to);
             if !(in_code || edge.dev && in_tests) {
-                let kind = if edge.dev {
-                    "a dev-dependency"
-                } else {
-                    "a dependency"
-                };
+                let kind = if edge.dev { "a dev-dependency" } else { "a dependency" };
                 let advice = format!("`{name}` may not have `{to}` as {kind}: remove the edge");
-                report(
-                    row.line,
-                    format!("{advice}, or change this row and say why"),
-                );
+                report(row.line, format!("{advice}, or change this row and say why"));
             }
         }
     }
@@ -66,13 +51,8 @@ pub(super) fn check(page: &str, packages: &[Package], found: &mut Vec<Violation>
 
 /// The rows `| crate | may depend on | tests may also use |` between the markers.
 fn table(page: &str) -> BTreeMap<String, Row> {
-    let lines = page
-        .lines()
-        .enumerate()
-        .map(|(at, line)| (at + 1, line.trim()));
-    let inside = lines
-        .skip_while(|(_, line)| *line != BEGIN)
-        .take_while(|(_, line)| *line != END);
+    let lines = page.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    let inside = lines.skip_while(|(_, line)| *line != BEGIN).take_while(|(_, line)| *line != END);
     let mut table = BTreeMap::new();
     for (line, text) in inside.filter(|(_, line)| line.starts_with('|')) {
         let cells: Vec<Vec<String>> = text.trim_matches('|').split('|').map(names).collect();
@@ -81,14 +61,7 @@ fn table(page: &str) -> BTreeMap<String, Row> {
         };
         if let [krate] = krate.as_slice() {
             let cell = |at: usize| rest.get(at).cloned().unwrap_or_default();
-            table.insert(
-                krate.clone(),
-                Row {
-                    line,
-                    code: cell(0),
-                    tests: cell(1),
-                },
-            );
+            table.insert(krate.clone(), Row { line, code: cell(0), tests: cell(1) });
         }
     }
     table
@@ -96,11 +69,7 @@ fn table(page: &str) -> BTreeMap<String, Row> {
 
 /// The names in backticks in one cell.
 fn names(cell: &str) -> Vec<String> {
-    cell.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -113,10 +82,7 @@ mod tests {
         | `transport` | nothing | |\n| `raft` | `transport` | `driver` |\n<!-- /edges -->\n";
 
     fn package(name: &str, edges: &[(&str, bool)]) -> Package {
-        let edge = |&(to, dev): &(&str, bool)| Edge {
-            to: format!("quorate-{to}"),
-            dev,
-        };
+        let edge = |&(to, dev): &(&str, bool)| Edge { to: format!("quorate-{to}"), dev };
         Package {
             name: format!("quorate-{name}"),
             dir: PathBuf::new(),
@@ -134,29 +100,16 @@ mod tests {
 
     #[test]
     fn edges_of_the_table_are_allowed() {
-        let edges = [
-            ("transport", false),
-            ("sim", true),
-            ("driver", true),
-            ("transport", true),
-        ];
+        let edges = [("transport", false), ("sim", true), ("driver", true), ("transport", true)];
         assert_eq!(lines(PLANTED, package("raft", &edges)), [0; 0]);
     }
 
     #[test]
     fn other_edges_are_reported_at_their_row() {
-        for edge in [
-            ("wal", false),
-            ("sim", false),
-            ("driver", false),
-            ("wal", true),
-        ] {
+        for edge in [("wal", false), ("sim", false), ("driver", false), ("wal", true)] {
             assert_eq!(lines(PLANTED, package("raft", &[edge])), [7], "{edge:?}");
         }
-        assert_eq!(
-            lines(PLANTED, package("transport", &[("raft", false)])),
-            [6]
-        );
+        assert_eq!(lines(PLANTED, package("transport", &[("raft", false)])), [6]);
     }
 
     #[test]

@@ -13,24 +13,15 @@ const LEFTOVERS: &[(&str, &str)] = &[
 
 /// What a core takes as input instead.
 const WORLD: &[(&str, &str)] = &[
-    (
-        "HashMap",
-        "iteration order is hidden randomness: use BTreeMap",
-    ),
-    (
-        "HashSet",
-        "iteration order is hidden randomness: use BTreeSet",
-    ),
+    ("HashMap", "iteration order is hidden randomness: use BTreeMap"),
+    ("HashSet", "iteration order is hidden randomness: use BTreeSet"),
     ("RandomState", "randomness comes from the seeded Rng"),
     ("Instant::now", "time is an input"),
     ("SystemTime::now", "wall-clock time is an explicit input"),
     ("thread::sleep", "wait for a deadline or an event"),
     ("thread::spawn", "a core runs on its caller's thread"),
     ("std::fs", "files are reached through `Disk`, in the shells"),
-    (
-        "std::net",
-        "sockets are reached through `Transport`, in the shells",
-    ),
+    ("std::net", "sockets are reached through `Transport`, in the shells"),
     ("tokio", "a core is sans-io; tokio belongs in the shells"),
 ];
 
@@ -55,12 +46,7 @@ const CORES: &[(&str, &[&str])] = &[
 pub(super) fn check(krate: &str, source: &Source, found: &mut Vec<Violation>) {
     let mut report = |line: usize, rule: &'static str, name: &str, advice: &str| {
         let advice = format!("`{name}`: {advice}");
-        found.push(Violation {
-            file: source.shown.clone(),
-            line,
-            rule,
-            advice,
-        });
+        found.push(Violation { file: source.shown.clone(), line, rule, advice });
     };
     for (at, line) in source.code.iter().enumerate() {
         for (name, advice) in LEFTOVERS.iter().filter(|(name, _)| mentions(line, name)) {
@@ -78,10 +64,7 @@ pub(super) fn check(krate: &str, source: &Source, found: &mut Vec<Violation>) {
 }
 
 fn is_core(krate: &str, source: &Source) -> bool {
-    let shells = CORES
-        .iter()
-        .find(|(name, _)| *name == krate)
-        .map(|(_, shells)| shells);
+    let shells = CORES.iter().find(|(name, _)| *name == krate).map(|(_, shells)| shells);
     let in_shell = |shell: &&str| {
         source.inner.starts_with(shell) || source.inner.with_extension("").starts_with(shell)
     };
@@ -105,10 +88,7 @@ mod tests {
     fn found(krate: &str, text: &str) -> Vec<(usize, &'static str)> {
         let mut found = Vec::new();
         check(krate, &planted(text), &mut found);
-        found
-            .iter()
-            .map(|violation| (violation.line, violation.rule))
-            .collect()
+        found.iter().map(|violation| (violation.line, violation.rule)).collect()
     }
 
     #[test]
@@ -130,15 +110,9 @@ mod tests {
             let text = format!("use {name};");
             assert_eq!(found("raft", &text), [(1, "core-purity")], "{name}");
             assert_eq!(found("node", &text), [], "{name}");
-            assert_eq!(
-                found("raft", &format!("#[cfg(test)]\nmod t {{\n{text}\n}}")),
-                []
-            );
+            assert_eq!(found("raft", &format!("#[cfg(test)]\nmod t {{\n{text}\n}}")), []);
         }
-        assert_eq!(
-            found("raft", "struct MyHashMapLike; let tokio_like = 1;"),
-            []
-        );
+        assert_eq!(found("raft", "struct MyHashMapLike; let tokio_like = 1;"), []);
     }
 
     #[test]

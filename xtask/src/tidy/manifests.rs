@@ -14,18 +14,10 @@ pub(super) fn check(root: &Path, package: &Package, found: &mut Vec<Violation>) 
     let shown = manifest.strip_prefix(root).unwrap_or(&manifest);
     let mut report = |rule: &'static str, advice: &str| {
         let advice = advice.to_owned();
-        found.push(Violation {
-            file: shown.to_owned(),
-            line: 1,
-            rule,
-            advice,
-        });
+        found.push(Violation { file: shown.to_owned(), line: 1, rule, advice });
     };
     if package.is_crate(root) && !package.dir.join("README.md").is_file() {
-        report(
-            "readme",
-            "add README.md: what, guarantees, what it does not do, an example",
-        );
+        report("readme", "add README.md: what, guarantees, what it does not do, an example");
     }
     if !inherits_lints(&fs::read_to_string(&manifest)?) {
         report("lints", "add `[lints]` with `workspace = true`");
@@ -54,9 +46,7 @@ mod tests {
         assert!(inherits_lints("[lints]\nworkspace = true\n"));
         assert!(inherits_lints("lints.workspace = true\n[package]\n"));
         assert!(!inherits_lints("[package]\nversion.workspace = true\n"));
-        assert!(!inherits_lints(
-            "[lints]\n[dependencies.a]\nworkspace = true\n"
-        ));
+        assert!(!inherits_lints("[lints]\n[dependencies.a]\nworkspace = true\n"));
     }
 
     #[test]
@@ -66,13 +56,7 @@ mod tests {
         fs::create_dir_all(&krate).unwrap();
         fs::write(krate.join("Cargo.toml"), "[package]\n").unwrap();
         let (name, features, targets) = ("quorate-x".to_owned(), Vec::new(), Vec::new());
-        let package = Package {
-            name,
-            dir: krate,
-            features,
-            targets,
-            edges: Vec::new(),
-        };
+        let package = Package { name, dir: krate, features, targets, edges: Vec::new() };
         let mut found = Vec::new();
         check(&dir, &package, &mut found).unwrap();
         fs::remove_dir_all(&dir).unwrap();

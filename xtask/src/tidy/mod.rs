@@ -16,12 +16,8 @@ use crate::tidy::source::Source;
 use crate::workspace::{Package, Workspace};
 
 /// Folders of a package that hold Rust code, and whether all of it is test code.
-const FOLDERS: &[(&str, bool)] = &[
-    ("src", false),
-    ("tests", true),
-    ("examples", false),
-    ("benches", false),
-];
+const FOLDERS: &[(&str, bool)] =
+    &[("src", false), ("tests", true), ("examples", false), ("benches", false)];
 
 /// One finding.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,12 +30,7 @@ struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            rule,
-            advice,
-        } = self;
+        let Self { file, line, rule, advice } = self;
         write!(f, "{}:{line}: {rule}: {advice}", file.display())
     }
 }
@@ -72,10 +63,7 @@ fn sources(workspace: &Workspace, package: &Package) -> Result<Vec<Source>> {
     for (folder, is_test) in FOLDERS {
         for path in rust_files(&package.dir.join(folder))? {
             let text = fs::read_to_string(&path)?;
-            let shown = path
-                .strip_prefix(&workspace.root)
-                .unwrap_or(&path)
-                .to_owned();
+            let shown = path.strip_prefix(&workspace.root).unwrap_or(&path).to_owned();
             let inner = path.strip_prefix(&package.dir).unwrap_or(&path).to_owned();
             sources.push(Source::new(shown, inner, &text, *is_test));
         }

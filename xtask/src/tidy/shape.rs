@@ -13,20 +13,11 @@ const LINE_CHARS_MAX: usize = 100;
 /// All rules about shape.
 pub(super) fn check(source: &Source, found: &mut Vec<Violation>) {
     let mut report = |line: usize, rule: &'static str, advice: String| {
-        found.push(Violation {
-            file: source.shown.clone(),
-            line,
-            rule,
-            advice,
-        });
+        found.push(Violation { file: source.shown.clone(), line, rule, advice });
     };
     let opening = source.raw.first().map_or("", String::as_str);
     if !opening.starts_with("//!") && !opening.starts_with("#![doc") {
-        report(
-            1,
-            "module-doc",
-            "open with `//!`: what this file is for".to_owned(),
-        );
+        report(1, "module-doc", "open with `//!`: what this file is for".to_owned());
     }
     let lines = source.tests_from;
     if lines > FILE_LINES_MAX {
@@ -37,11 +28,7 @@ pub(super) fn check(source: &Source, found: &mut Vec<Violation>) {
         let chars = line.chars().count();
         // A link cannot be broken.
         if chars > LINE_CHARS_MAX && !line.contains("://") {
-            report(
-                at + 1,
-                "line-length",
-                format!("{chars} characters; at most {LINE_CHARS_MAX}"),
-            );
+            report(at + 1, "line-length", format!("{chars} characters; at most {LINE_CHARS_MAX}"));
         }
     }
     for (at, lines) in functions(source) {
@@ -56,9 +43,7 @@ pub(super) fn check(source: &Source, found: &mut Vec<Violation>) {
 fn functions(source: &Source) -> Vec<(usize, usize)> {
     let code = &source.code[..source.tests_from];
     let starts = (0..code.len()).filter(|&at| is_function(&code[at]));
-    starts
-        .filter_map(|at| Some((at + 1, closing(code, at)? - at + 1)))
-        .collect()
+    starts.filter_map(|at| Some((at + 1, closing(code, at)? - at + 1))).collect()
 }
 
 fn is_function(line: &str) -> bool {
@@ -109,10 +94,7 @@ mod tests {
     fn rules(text: &str) -> Vec<(usize, &'static str)> {
         let mut found = Vec::new();
         check(&planted(text), &mut found);
-        found
-            .iter()
-            .map(|violation| (violation.line, violation.rule))
-            .collect()
+        found.iter().map(|violation| (violation.line, violation.rule)).collect()
     }
 
     fn function(signature: &str, lines: usize) -> String {
@@ -131,10 +113,7 @@ mod tests {
         let long = format!("//! A.\n{}", "// b\n".repeat(600));
         assert_eq!(rules(&long), [(601, "file-length")]);
         let tests = "// b\n".repeat(900);
-        assert_eq!(
-            rules(&format!("//! A.\n#[cfg(test)]\nmod tests {{\n{tests}}}\n")),
-            []
-        );
+        assert_eq!(rules(&format!("//! A.\n#[cfg(test)]\nmod tests {{\n{tests}}}\n")), []);
     }
 
     #[test]
@@ -153,11 +132,7 @@ mod tests {
         ];
         for signature in signatures {
             assert_eq!(rules(&function(signature, 60)), [], "{signature}");
-            assert_eq!(
-                rules(&function(signature, 70)),
-                [(2, "function-length")],
-                "{signature}"
-            );
+            assert_eq!(rules(&function(signature, 70)), [(2, "function-length")], "{signature}");
         }
     }
 

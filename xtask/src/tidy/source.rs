@@ -23,22 +23,12 @@ impl Source {
         let (raw, code) = (lines(text), lines(&blank(text)));
         let is_test = is_test || inner.file_name().is_some_and(|name| name == "tests.rs");
         let tests_from = if is_test { 0 } else { foot(&code) };
-        Self {
-            shown,
-            inner,
-            raw,
-            code,
-            tests_from,
-        }
+        Self { shown, inner, raw, code, tests_from }
     }
 
     /// The code before the tests, with line numbers from 1.
     pub(super) fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.code
-            .iter()
-            .take(self.tests_from)
-            .enumerate()
-            .map(|(i, line)| (i + 1, line.as_str()))
+        self.code.iter().take(self.tests_from).enumerate().map(|(i, line)| (i + 1, line.as_str()))
     }
 }
 
@@ -51,10 +41,7 @@ fn foot(code: &[String]) -> usize {
     let opens = |line: &String| line.starts_with("mod ") && line.ends_with('{');
     let at = (0..code.len()).find(|&at| {
         is_gate(&code[at])
-            && code[at + 1..]
-                .iter()
-                .find(|line| !line.starts_with("#["))
-                .is_some_and(opens)
+            && code[at + 1..].iter().find(|line| !line.starts_with("#[")).is_some_and(opens)
     });
     at.unwrap_or(code.len())
 }
@@ -77,11 +64,7 @@ fn blank(text: &str) -> String {
             out.push(chars[at]);
             at += 1;
         } else {
-            out.extend(
-                chars[at..end]
-                    .iter()
-                    .map(|&c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(chars[at..end].iter().map(|&c| if c == '\n' { '\n' } else { ' ' }));
             at = end;
         }
     }
@@ -90,9 +73,7 @@ fn blank(text: &str) -> String {
 }
 
 fn line_comment(chars: &[char], at: usize) -> usize {
-    (at..chars.len())
-        .find(|&i| chars[i] == '\n')
-        .unwrap_or(chars.len())
+    (at..chars.len()).find(|&i| chars[i] == '\n').unwrap_or(chars.len())
 }
 
 fn block_comment(chars: &[char], at: usize) -> usize {
@@ -140,9 +121,7 @@ fn raw_string(chars: &[char], at: usize) -> usize {
     let closes = |i: usize| {
         chars[i] == '"' && (1..=hashes).all(|offset| chars.get(i + offset) == Some(&'#'))
     };
-    (begin..chars.len())
-        .find(|&i| closes(i))
-        .map_or(chars.len(), |i| i + 1 + hashes)
+    (begin..chars.len()).find(|&i| closes(i)).map_or(chars.len(), |i| i + 1 + hashes)
 }
 
 /// A character literal, and not a lifetime: the quote closes after one character or an escape.
@@ -151,11 +130,7 @@ fn character(chars: &[char], at: usize) -> usize {
         let close = (at + 3..chars.len()).find(|&i| chars[i] == '\'');
         return close.map_or(at, |i| i + 1);
     }
-    if chars.get(at + 2) == Some(&'\'') {
-        at + 3
-    } else {
-        at
-    }
+    if chars.get(at + 2) == Some(&'\'') { at + 3 } else { at }
 }
 
 #[cfg(test)]
@@ -189,9 +164,6 @@ pub(super) mod tests {
             "#[cfg(test)]\nuse a;\nfn f() {}\n#[cfg(all(test, not(loom)))]\n#[x]\nmod t {\n}";
         assert_eq!(planted(text).tests_from, 3);
         assert_eq!(planted("#[cfg(not(test))]\nmod a {\n}").tests_from, 3);
-        assert_eq!(
-            Source::new("t".into(), "tests/t.rs".into(), "a\n", true).tests_from,
-            0
-        );
+        assert_eq!(Source::new("t".into(), "tests/t.rs".into(), "a\n", true).tests_from, 0);
     }
 }

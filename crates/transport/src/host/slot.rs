@@ -107,13 +107,7 @@ impl<M: Machine, P: Port<M>> Sink<M> for Encode<'_, P> {
 impl<M: Machine, P: Port<M>> Slot<M, P> {
     pub(super) fn new(key: Key, cell: Cell<M>, port: P) -> Self {
         let scratch = BytesMut::with_capacity(4096);
-        Self {
-            key,
-            cell,
-            port,
-            scratch,
-            appended: Appended::default(),
-        }
+        Self { key, cell, port, scratch, appended: Appended::default() }
     }
 
     pub(super) fn cell(&self) -> &Cell<M> {
@@ -152,18 +146,13 @@ impl<M: Machine, P: Port<M>> Hosted for Slot<M, P> {
         if ticket <= last {
             return Err(ReplayError::Order { key, ticket, last });
         }
-        let record = decode_record(frame).map_err(|source| ReplayError::Record {
+        let record =
+            decode_record(frame).map_err(|source| ReplayError::Record { key, ticket, source })?;
+        self.cell.replay(ticket, record).map_err(|source| ReplayError::Refused {
             key,
             ticket,
-            source,
-        })?;
-        self.cell
-            .replay(ticket, record)
-            .map_err(|source| ReplayError::Refused {
-                key,
-                ticket,
-                source: Box::new(source),
-            })
+            source: Box::new(source),
+        })
     }
 
     fn skip_to(&mut self, upto: Ticket) {

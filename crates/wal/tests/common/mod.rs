@@ -7,11 +7,7 @@ use bytes::Bytes;
 use quorate_transport::{Attachment, Attachments, Frame, Key, Rng, Ticket};
 use quorate_wal::{OpenError, Options, Recovery, SimDisk, Wal, WalError};
 
-pub(crate) const OPTIONS: Options = Options {
-    owner: 7,
-    segment_bytes: 8192,
-    spares_max: 2,
-};
+pub(crate) const OPTIONS: Options = Options { owner: 7, segment_bytes: 8192, spares_max: 2 };
 
 pub(crate) type Record = (Key, Ticket, Frame);
 
@@ -57,12 +53,7 @@ impl Model {
             next.insert(*key, ticket.0);
         }
         let burst = (recovery.records.clone(), recovery.released.clone());
-        Self {
-            bursts: vec![burst],
-            waiting: Default::default(),
-            durable: 1,
-            next,
-        }
+        Self { bursts: vec![burst], waiting: Default::default(), durable: 1, next }
     }
 
     fn written(&mut self) {
@@ -79,12 +70,7 @@ impl Model {
             *mark = (*mark).max(*upto);
         }
         let live = |r: &&Record| released.get(&r.0).is_none_or(|upto: &Ticket| r.1 > *upto);
-        let records = kept
-            .iter()
-            .flat_map(|burst| &burst.0)
-            .filter(live)
-            .cloned()
-            .collect();
+        let records = kept.iter().flat_map(|burst| &burst.0).filter(live).cloned().collect();
         (records, released.into_iter().collect())
     }
 
@@ -94,10 +80,7 @@ impl Model {
         let mut last = BTreeMap::new();
         for (key, ticket, _) in &recovery.records {
             let before = last.insert(*key, *ticket);
-            assert!(
-                before < Some(*ticket),
-                "{what}: tickets of {key} do not increase"
-            );
+            assert!(before < Some(*ticket), "{what}: tickets of {key} do not increase");
         }
         let found = (&recovery.records, &recovery.released);
         for count in (self.durable..=self.bursts.len()).rev() {
@@ -107,10 +90,7 @@ impl Model {
             }
         }
         let brief = |records: &[Record]| -> Vec<String> {
-            records
-                .iter()
-                .map(|(key, ticket, _)| format!("{key}:{ticket}"))
-                .collect()
+            records.iter().map(|(key, ticket, _)| format!("{key}:{ticket}")).collect()
         };
         let (records, released) = self.after(self.durable);
         panic!(
@@ -142,13 +122,7 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn open(disk: &SimDisk) -> Result<(Self, Recovery), OpenError> {
         let (wal, recovery) = Wal::open(disk.clone(), OPTIONS)?;
-        Ok((
-            Self {
-                wal,
-                model: Model::recovered(&recovery),
-            },
-            recovery,
-        ))
+        Ok((Self { wal, model: Model::recovered(&recovery) }, recovery))
     }
 
     pub(crate) fn append(&mut self, key: Key, len: usize) -> Result<(), WalError> {
