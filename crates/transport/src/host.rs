@@ -368,6 +368,12 @@ impl Host {
         self.unsynced_bytes < self.options.unsynced_bytes_max
     }
 
+    /// True while something appended is not yet durable.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     /// The machine, for its status and for checkers.
     #[must_use]
     pub fn machine<M: Machine, P: Port<M>>(&self, of: MachineRef<M, P>) -> &M {

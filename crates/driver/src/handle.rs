@@ -1,0 +1,89 @@
+//! The local application's way to a machine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use quorate_transport::Machine;
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+/// The node has stopped, or this machine has: whether the request was carried out is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the node has stopped; whether the request was carried out is not known")]
+pub struct Gone;
+
+/// What a handle sends to the engine.
+pub(crate) enum Mail<M: Machine> {
+    Request(M::Request, oneshot::Sender<M::Reply>),
+    Look(Box<dyn FnOnce(&M) + Send>),
+}
+
+/// A machine of a running node. Clones share it.
+pub struct Handle<M: Machine> {
+    mail: mpsc::Sender<Mail<M>>,
+    wake: Arc<Notify>,
+    events: broadcast::Sender<M::Event>,
+}
+
+impl<M: Machine> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        let (mail, wake) = (self.mail.clone(), Arc::clone(&self.wake));
+        Self { mail, wake, events: self.events.clone() }
+    }
+}
+
+impl<M: Machine> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("capacity", &self.mail.capacity()).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Handle<M> {
+    pub(crate) fn new(
+        mail: mpsc::Sender<Mail<M>>,
+        wake: Arc<Notify>,
+        events: broadcast::Sender<M::Event>,
+    ) -> Self {
+        Self { mail, wake, events }
+    }
+
+    /// Asks the machine, and waits for the one answer. Waits as well while the mailbox is full.
+    ///
+    /// # Errors
+    /// [`Gone`] when the node or the machine stops first.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels nothing that the machine has taken in: the request is carried
+    /// out all the same, and its answer is dropped.
+    pub async fn request(&self, request: M::Request) -> Result<M::Reply, Gone> {
+        let (sender, reply) = oneshot::channel();
+        self.mail.send(Mail::Request(request, sender)).await.map_err(|_| Gone)?;
+        self.wake.notify_one();
+        reply.await.map_err(|_| Gone)
+    }
+
+    /// Looks at the machine between two of its steps.
+    ///
+    /// # Errors
+    /// [`Gone`] when the node stops first.
+    ///
+    /// # Cancel safety
+    /// Safe: a look changes nothing.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&M) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (sender, seen) = oneshot::channel();
+        let look = Box::new(move |machine: &M| drop(sender.send(look(machine))));
+        self.mail.send(Mail::Look(look)).await.map_err(|_| Gone)?;
+        self.wake.notify_one();
+        seen.await.map_err(|_| Gone)
+    }
+
+    /// What the machine tells unasked, from now on. A receiver that falls behind is told how many
+    /// events it missed; it never holds the machine up.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<M::Event> {
+        self.events.subscribe()
+    }
+}

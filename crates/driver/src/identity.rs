@@ -1,0 +1,121 @@
+//! Whose directory it is, and which life this is.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use quorate_transport::{ClusterId, Incarnation, NodeId};
+use thiserror::Error;
+
+const NAME: &str = "identity";
+
+/// A node's durable identity, kept in its data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// This life: one more than the last that began here.
+    pub incarnation: Incarnation,
+}
+
+/// Why a data directory cannot be used. It is unchanged.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// The directory belongs to another node or cluster: the caller's fault.
+    #[error("{path} belongs to node {found_node} of cluster {found_cluster}, not to node {node} of cluster {cluster}",
+        path = .path.display(), found_node = .found.node.0, found_cluster = .found.cluster.0,
+        node = .node.0, cluster = .cluster.0)]
+    Other {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: Identity,
+        /// Who asked.
+        node: NodeId,
+        /// Of which cluster.
+        cluster: ClusterId,
+    },
+    /// The identity file is not one.
+    #[error("{path} is not an identity file", path = .0.display())]
+    Malformed(PathBuf),
+    /// The disk failed.
+    #[error("{path}: {source}", path = .path.display())]
+    Disk {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+impl Identity {
+    /// Begins a new life of `node` in `directory`, which is made if it is missing. The new
+    /// incarnation is durable when this returns.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn begin(
+        directory: &Path,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Self, IdentityError> {
+        let path = directory.join(NAME);
+        let disk = |source| IdentityError::Disk { path: path.clone(), source };
+        fs::create_dir_all(directory).map_err(disk)?;
+        let last = match fs::read_to_string(&path) {
+            Ok(text) => {
+                let found = parse(&text).ok_or_else(|| IdentityError::Malformed(path.clone()))?;
+                if (found.node, found.cluster) != (node, cluster) {
+                    let path = directory.to_path_buf();
+                    return Err(IdentityError::Other { path, found, node, cluster });
+                }
+                found.incarnation
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Incarnation(0),
+            Err(error) => return Err(disk(error)),
+        };
+        let identity = Self { cluster, node, incarnation: Incarnation(last.0 + 1) };
+        identity.write(directory, &path).map_err(disk)?;
+        Ok(identity)
+    }
+
+    fn write(&self, directory: &Path, path: &Path) -> io::Result<()> {
+        let fresh = directory.join("identity.new");
+        let mut file = fs::File::create(&fresh)?;
+        let Self { cluster, node, incarnation } = self;
+        writeln!(file, "cluster {}\nnode {}\nincarnation {}", cluster.0, node.0, incarnation.0)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        fs::File::open(directory)?.sync_all()
+    }
+}
+
+fn parse(text: &str) -> Option<Identity> {
+    let mut lines = text.lines();
+    let mut number =
+        |name: &str| -> Option<u64> { lines.next()?.strip_prefix(name)?.trim().parse().ok() };
+    let cluster = ClusterId(number("cluster ")?);
+    let node = NodeId(number("node ")?);
+    let incarnation = Incarnation(number("incarnation ")?);
+    Some(Identity { cluster, node, incarnation })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_life_is_later_than_the_last_and_others_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let begin =
+            |cluster, node| Identity::begin(directory.path(), ClusterId(cluster), NodeId(node));
+        assert_eq!(begin(7, 1).unwrap().incarnation, Incarnation(1));
+        assert_eq!(begin(7, 1).unwrap().incarnation, Incarnation(2));
+        assert!(matches!(begin(8, 1), Err(IdentityError::Other { .. })));
+        assert!(matches!(begin(7, 2), Err(IdentityError::Other { .. })));
+        fs::write(directory.path().join(NAME), "hello").unwrap();
+        assert!(matches!(begin(7, 1), Err(IdentityError::Malformed(_))));
+    }
+}

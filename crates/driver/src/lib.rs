@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod desk;
+mod disks;
+mod engine;
+mod handle;
+mod identity;
+mod setup;
+
+pub use clock::boot_time;
+pub use handle::{Gone, Handle};
+pub use identity::{Identity, IdentityError};
+pub use setup::{Driver, DriverError, Options, Setup, StartError};

@@ -1,0 +1,231 @@
+//! Putting a node together, and taking it apart.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use quorate_transport::{
+    Frame, Host, HostOptions, Key, Machine, Peer, ReplayError, Start, Ticket, Transport,
+};
+use quorate_wal::{Disk, OpenError, SnapshotStore, Wal, WalError};
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+
+use crate::clock::boot_time;
+use crate::desk::{Desk, Mailbox, Post};
+use crate::disks;
+use crate::engine::{Engine, Hands};
+use crate::handle::Handle;
+
+/// Limits of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The journal's size on disk, in bytes, past which the machine that pins it is asked to do
+    /// without its oldest records. Default 256 MiB.
+    pub journal_bytes_max: u64,
+    /// Requests that may wait in one machine's mailbox. Default 4096.
+    pub mailbox_max: usize,
+    /// Events that a slow listener may fall behind. Default 1024.
+    pub events_max: usize,
+    /// Of the host.
+    pub host: HostOptions,
+    /// Of the journal.
+    pub journal: quorate_wal::Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            journal_bytes_max: 256 << 20,
+            mailbox_max: 4096,
+            events_max: 1024,
+            host: HostOptions::default(),
+            journal: quorate_wal::Options::default(),
+        }
+    }
+}
+
+/// Why a node cannot start. What is on its disks is unchanged, but for a repaired tail.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The journal or the snapshots cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The journal is not what this node wrote.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A machine refused its configuration, or its key is taken: the caller's fault.
+    #[error("{0}")]
+    Machine(String),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why a node stopped by itself.
+#[derive(Debug, Error)]
+pub enum DriverError {
+    /// The journal failed: going on could break a promise.
+    #[error("the journal has failed: {0}")]
+    Journal(WalError),
+    /// The engine panicked: a bug.
+    #[error("the engine has failed: {0}")]
+    Engine(String),
+}
+
+/// A node being put together: disks open, machines added, nothing running.
+pub struct Setup<D: Disk> {
+    host: Host,
+    wal: Wal<D>,
+    store: SnapshotStore<D>,
+    records: Vec<(Key, Ticket, Frame)>,
+    released: Vec<(Key, Ticket)>,
+    mailboxes: Vec<Box<dyn Mailbox>>,
+    wake: Arc<Notify>,
+    options: Options,
+}
+
+impl<D: Disk> fmt::Debug for Setup<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl<D> Setup<D>
+where
+    D: Disk + Send + 'static,
+    Wal<D>: Send,
+    SnapshotStore<D>: Send,
+{
+    /// Opens the disks of a node, and repairs the journal's tail.
+    ///
+    /// # Errors
+    /// [`StartError::Open`].
+    pub fn open(
+        me: Peer,
+        seed: u64,
+        journal: D,
+        snapshots: D,
+        options: Options,
+    ) -> Result<Self, StartError> {
+        let (wal, recovery) = Wal::open(journal, options.journal)?;
+        let store = SnapshotStore::open(snapshots)?;
+        let start = Start { node: me.node, incarnation: me.incarnation, seed, now: boot_time() };
+        tracing::info!(records = recovery.records.len(), tail = ?recovery.tail, "journal opened");
+        Ok(Self {
+            host: Host::new(start, options.host),
+            wal,
+            store,
+            records: recovery.records,
+            released: recovery.released,
+            mailboxes: Vec::new(),
+            wake: Arc::new(Notify::new()),
+            options,
+        })
+    }
+
+    /// Adds a machine.
+    ///
+    /// # Errors
+    /// [`StartError::Machine`].
+    pub fn add<M: Machine>(
+        &mut self,
+        key: Key,
+        config: M::Config,
+    ) -> Result<Handle<M>, StartError> {
+        let (events, _) = broadcast::channel(self.options.events_max);
+        let (sender, mail) = mpsc::channel(self.options.mailbox_max);
+        let desk = Desk::new(events.clone());
+        let machine = self
+            .host
+            .add::<M, Desk<M>>(key, config, desk)
+            .map_err(|error| StartError::Machine(error.to_string()))?;
+        self.mailboxes.push(Box::new(Post { mail, machine }));
+        Ok(Handle::new(sender, Arc::clone(&self.wake), events))
+    }
+
+    /// Replays the journal and begins. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn run(mut self, transport: Arc<dyn Transport>) -> Result<Driver, StartError> {
+        for (key, ticket, frame) in std::mem::take(&mut self.records) {
+            self.host.replay(key, ticket, &frame)?;
+        }
+        for (key, upto) in &self.released {
+            self.host.skip_released(*key, *upto);
+        }
+        let (done_in, done) = mpsc::channel(4096);
+        let (batches, batches_out) = mpsc::channel(4096);
+        let (work, work_out) = mpsc::channel(1024);
+        let threads = vec![
+            disks::journal(self.wal, batches_out, done_in.clone())?,
+            disks::snapshots(self.store, work_out, done_in)?,
+        ];
+        let (stop, stopped) = watch::channel(false);
+        let engine = Engine {
+            host: self.host,
+            hands: Hands {
+                transport,
+                records: Vec::new(),
+                releases: Vec::new(),
+                ops: VecDeque::new(),
+            },
+            mailboxes: self.mailboxes,
+            wake: self.wake,
+            batches,
+            work,
+            done,
+            stop: stopped,
+            options: self.options,
+            held: VecDeque::new(),
+            batches_waiting: VecDeque::new(),
+            asked: None,
+        };
+        Ok(Driver { engine: tokio::spawn(engine.run()), stop, threads })
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Driver {
+    engine: tokio::task::JoinHandle<Result<(), DriverError>>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Driver {
+    /// Waits until the node stops by itself.
+    ///
+    /// # Errors
+    /// [`DriverError`] says why it did.
+    ///
+    /// # Cancel safety
+    /// Safe: the node runs on.
+    pub async fn stopped(&mut self) -> Result<(), DriverError> {
+        match (&mut self.engine).await {
+            Ok(result) => result,
+            Err(error) => Err(DriverError::Engine(error.to_string())),
+        }
+    }
+
+    /// Stops: takes no more requests, lets everything appended reach the disk and everything that
+    /// waited for it leave, closes connections and files.
+    ///
+    /// # Errors
+    /// [`DriverError`] when the node had already failed, or fails on the way.
+    pub async fn stop(mut self) -> Result<(), DriverError> {
+        self.stop.send_replace(true);
+        let result = if self.engine.is_finished() { Ok(()) } else { self.stopped().await };
+        let threads = std::mem::take(&mut self.threads);
+        // The engine has dropped its ends: the threads finish what they have and end.
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().all(|thread| thread.join().is_ok())
+        });
+        match joined.await {
+            Ok(true) => result,
+            _ => Err(DriverError::Engine("a disk thread has panicked".into())),
+        }
+    }
+}
