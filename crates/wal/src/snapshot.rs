@@ -70,7 +70,7 @@ pub struct SnapshotStore<D: Disk> {
 impl<D: Disk> SnapshotStore<D> {
     /// Opens the snapshots of a directory that holds nothing else.
     ///
-    /// What is listed afterwards is durable, file and name; its bytes are verified as they are read.
+    /// What is listed afterwards is durable, file and name; its bytes are verified when read.
     ///
     /// # Errors
     /// [`OpenError`]: the directory is locked, not ours, damaged, or the disk failed. Nothing was

@@ -61,10 +61,16 @@ fn calls(seed: u64) -> u64 {
 
 /// What one opening hands out survives an immediate loss of power, and the journal works on.
 fn check_handed_out(disk: &SimDisk, model: &Model, what: &str) {
+    let later = disk.fork(1);
     let opened = Pair::open(disk);
     let (pair, first) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
     model.check(&first, what);
     drop(pair);
+    let (mut pair, _) = Pair::open(&later).unwrap_or_else(|error| panic!("{what}: {error}"));
+    pair.work(98, 8).unwrap();
+    End::Power(0).strike(&later);
+    let (_, found) = Pair::open(&later).unwrap_or_else(|error| panic!("{what}: {error}"));
+    pair.model.check(&found, &format!("{what}, then more work, then power loss"));
     for seed in 0..4 {
         let later = disk.fork(seed);
         End::Power(seed).strike(&later);

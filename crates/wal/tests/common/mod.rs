@@ -169,14 +169,16 @@ impl Pair {
         let keys = [Key::new(1, 1), Key::new(1, 2), Key::new(2, 1)];
         for step in 0..steps {
             let key = keys[rng.below(3) as usize];
-            match rng.below(12) {
+            match rng.below(13) {
                 0..=3 => self.append(key, [0, 1, 40, 300, 700][rng.below(5) as usize])?,
                 4 => self.append(key, if step % 16 == 5 { 9000 } else { 2500 })?,
                 5 => self.write()?,
                 6 => self.sync()?,
                 7 | 8 => self.commit()?,
                 9 => {
-                    self.commit()?;
+                    if rng.below(2) == 0 {
+                        self.commit()?;
+                    }
                     self.wal.idle()?;
                 }
                 10 => {
@@ -185,6 +187,17 @@ impl Pair {
                     if let Some((key, before)) = self.wal.oldest_live() {
                         self.release(key, Ticket(before.0 - 1));
                     }
+                }
+                11 => {
+                    // A release between a write and its sync: that sync does not make it durable.
+                    self.commit()?;
+                    self.append(key, 20)?;
+                    self.write()?;
+                    if let Some((key, before)) = self.wal.oldest_live() {
+                        let written = self.model.next[&key] - 1;
+                        self.release(key, Ticket((before.0 - 1).min(written)));
+                    }
+                    self.sync()?;
                 }
                 _ => {
                     self.append(key, 20)?;
