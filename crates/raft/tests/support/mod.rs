@@ -348,6 +348,12 @@ impl Group {
         }
     }
 
+    /// True when every node has applied everything.
+    fn has_converged(&self, world: &World<Self>) -> bool {
+        let last = self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
+        world.ids().iter().all(|id| world.app(*id).is_some_and(|(m, _)| m.applied == last))
+    }
+
     /// What all nodes agree on at the end; call when the world has been calm for a while.
     ///
     /// # Errors
@@ -659,6 +665,12 @@ fn play(world: &mut World<Group>) -> Result<(), Violation> {
     let served = world.system.acknowledged - before;
     world.system.quiet = true;
     world.run(37 * SECOND)?;
+    // With one entry a message and one message at a time a laggard takes its time.
+    let mut patience = 30;
+    while patience > 0 && !world.system.has_converged(world) {
+        patience -= 1;
+        world.run(world.now() + SECOND)?;
+    }
     let at = world.now();
     let broken = |what| Violation { at, node: NodeId(0), what };
     if served < 20 {
