@@ -44,6 +44,12 @@ impl Default for Digest {
 }
 
 impl Digest {
+    /// Goes on from a value: its low and high half.
+    #[must_use]
+    pub fn resume(low: u64, high: u64) -> Self {
+        Self { low, high }
+    }
+
     /// Adds a number.
     pub fn u64(&mut self, value: u64) {
         let fold = |a: u64, b: u64| {

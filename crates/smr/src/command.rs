@@ -1,0 +1,97 @@
+//! How a command stands in the log.
+
+use bytes::BufMut;
+use quorate_raft::Proposals;
+
+use crate::session::{SessionId, Stamp};
+
+const PLAIN: u8 = 0;
+const STAMPED: u8 = 1;
+const OPEN: u8 = 2;
+const STAMP_BYTES: usize = 25;
+
+/// An entry of the log, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command<'a> {
+    Plain(&'a [u8]),
+    Stamped(Stamp, &'a [u8]),
+    Open,
+    /// Written by another build: it changes nothing, on every replica alike.
+    Strange,
+}
+
+impl<'a> Command<'a> {
+    pub(crate) fn decode(entry: &'a [u8]) -> Self {
+        let number = |at: usize| {
+            let bytes = entry[at..at + 8].try_into().expect("eight bytes are eight bytes");
+            u64::from_le_bytes(bytes)
+        };
+        match entry.first() {
+            Some(&PLAIN) => Self::Plain(&entry[1..]),
+            Some(&STAMPED) if entry.len() >= STAMP_BYTES => {
+                let (session, sequence, answered) = (SessionId(number(1)), number(9), number(17));
+                Self::Stamped(Stamp { session, sequence, answered }, &entry[STAMP_BYTES..])
+            }
+            Some(&OPEN) => Self::Open,
+            _ => Self::Strange,
+        }
+    }
+}
+
+/// Commands on their way into the log, written straight into the arena that becomes a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Commands {
+    pub(crate) proposals: Proposals,
+}
+
+impl Commands {
+    /// An arena for `count` commands of `bytes` bytes in all.
+    #[must_use]
+    pub fn with_capacity(bytes: usize, count: usize) -> Self {
+        Self { proposals: Proposals::with_capacity(bytes + STAMP_BYTES * count, count) }
+    }
+
+    /// One command without a session: whoever retries it may see it applied twice.
+    #[must_use]
+    pub fn one(command: &[u8]) -> Self {
+        let mut commands = Self::with_capacity(command.len(), 1);
+        commands.push(command);
+        commands
+    }
+
+    /// Adds a command without a session.
+    pub fn push(&mut self, command: &[u8]) {
+        self.proposals.push_with(|out| {
+            out.put_u8(PLAIN);
+            out.put_slice(command);
+        });
+    }
+
+    /// Adds a command that is applied once however often it is sent.
+    pub fn push_stamped(&mut self, stamp: Stamp, command: &[u8]) {
+        self.proposals.push_with(|out| {
+            out.put_u8(STAMPED);
+            out.put_u64_le(stamp.session.0);
+            out.put_u64_le(stamp.sequence);
+            out.put_u64_le(stamp.answered);
+            out.put_slice(command);
+        });
+    }
+
+    /// Adds the opening of a session.
+    pub fn push_open(&mut self) {
+        self.proposals.push_with(|out| out.put_u8(OPEN));
+    }
+
+    /// How many commands it holds.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.proposals.count()
+    }
+
+    /// Bytes in the log that it will take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.proposals.payload_len()
+    }
+}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod applier;
+mod command;
+mod config;
+mod request;
+mod session;
+mod smr;
+mod state_machine;
+
+pub use applier::Outcome;
+pub use command::Commands;
+pub use config::{Config, Error};
+pub use request::{Event, Freshness, Rejection, Reply, Request, Status};
+pub use session::{SessionId, Stamp};
+pub use smr::Smr;
+pub use state_machine::{Outputs, RestoreError, StateMachine};

@@ -1,0 +1,214 @@
+//! Sessions: a command that is seen twice is applied once, and answered with the first answer.
+//!
+//! The table is part of the replicated state: every replica holds the same one at the same index,
+//! and evicts the same session, by log order alone.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_raft::Index;
+
+use crate::state_machine::RestoreError;
+
+/// A client's session: the index of the entry that opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Which command of which session this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The session.
+    pub session: SessionId,
+    /// The command's number, from 1; each is applied at most once, in whatever order they come.
+    pub sequence: u64,
+    /// The client has every answer up to this number: their memory can go.
+    pub answered: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Session {
+    used: Index,
+    /// Every number up to here was applied or given up; its answer is forgotten.
+    floor: u64,
+    answers: BTreeMap<u64, Bytes>,
+}
+
+/// What the table knows of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Never seen: apply it, then [`record`](Sessions::record) its answer.
+    Fresh,
+    /// Applied before, with this answer.
+    Answered(Bytes),
+    /// Applied or given up before; its answer is forgotten.
+    Forgotten,
+    /// The session was evicted, or never was.
+    Expired,
+}
+
+/// The sessions of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    all: BTreeMap<SessionId, Session>,
+    by_use: BTreeSet<(Index, SessionId)>,
+    sessions_max: usize,
+    answers_max: usize,
+}
+
+impl Sessions {
+    pub(crate) fn new(sessions_max: usize, answers_max: usize) -> Self {
+        Self { all: BTreeMap::new(), by_use: BTreeSet::new(), sessions_max, answers_max }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Opens a session; the least recently used makes room.
+    pub(crate) fn open(&mut self, index: Index) -> SessionId {
+        while self.all.len() >= self.sessions_max
+            && let Some((_, oldest)) = self.by_use.pop_first()
+        {
+            self.all.remove(&oldest);
+        }
+        let id = SessionId(index.0);
+        self.all.insert(id, Session { used: index, floor: 0, answers: BTreeMap::new() });
+        self.by_use.insert((index, id));
+        id
+    }
+
+    /// Looks a command up at its log index, which counts as a use.
+    pub(crate) fn look(&mut self, index: Index, stamp: Stamp) -> Known {
+        let id = stamp.session;
+        let Some(session) = self.all.get_mut(&id) else { return Known::Expired };
+        self.by_use.remove(&(session.used, id));
+        session.used = index;
+        self.by_use.insert((index, id));
+        // Only answers that were given can be acknowledged: a wild number forgets no more.
+        let answered = stamp.answered.min(stamp.sequence.saturating_sub(1));
+        if answered > session.floor {
+            session.floor = answered;
+            session.answers = session.answers.split_off(&(answered + 1));
+        }
+        if stamp.sequence <= session.floor {
+            return Known::Forgotten;
+        }
+        match session.answers.get(&stamp.sequence) {
+            Some(answer) => Known::Answered(answer.clone()),
+            None => Known::Fresh,
+        }
+    }
+
+    /// Remembers the answer of a fresh command.
+    pub(crate) fn record(&mut self, stamp: Stamp, answer: Bytes) {
+        let Some(session) = self.all.get_mut(&stamp.session) else { return };
+        session.answers.insert(stamp.sequence, answer);
+        while session.answers.len() > self.answers_max
+            && let Some((oldest, _)) = session.answers.pop_first()
+        {
+            session.floor = oldest;
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.all.len() as u64);
+        for (id, session) in &self.all {
+            out.put_u64_le(id.0);
+            out.put_u64_le(session.used.0);
+            out.put_u64_le(session.floor);
+            out.put_u64_le(session.answers.len() as u64);
+            for (sequence, answer) in &session.answers {
+                out.put_u64_le(*sequence);
+                out.put_u64_le(answer.len() as u64);
+                out.extend_from_slice(answer);
+            }
+        }
+    }
+
+    pub(crate) fn decode(&mut self, from: &mut &[u8]) -> Result<(), RestoreError> {
+        self.all.clear();
+        self.by_use.clear();
+        for _ in 0..number(from)? {
+            let id = SessionId(number(from)?);
+            let used = Index(number(from)?);
+            let floor = number(from)?;
+            let mut answers = BTreeMap::new();
+            for _ in 0..number(from)? {
+                let sequence = number(from)?;
+                let len = usize::try_from(number(from)?).map_err(|_| RestoreError)?;
+                let answer = from.get(..len).ok_or(RestoreError)?;
+                answers.insert(sequence, Bytes::copy_from_slice(answer));
+                from.advance(len);
+            }
+            self.by_use.insert((used, id));
+            self.all.insert(id, Session { used, floor, answers });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn number(from: &mut &[u8]) -> Result<u64, RestoreError> {
+    from.try_get_u64_le().map_err(|_| RestoreError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(session: u64, sequence: u64, answered: u64) -> Stamp {
+        Stamp { session: SessionId(session), sequence, answered }
+    }
+
+    #[test]
+    fn a_command_is_fresh_once_in_whatever_order_they_come() {
+        let mut sessions = Sessions::new(2, 10);
+        sessions.open(Index(1));
+        for sequence in [2, 1, 3] {
+            assert_eq!(sessions.look(Index(2), stamp(1, sequence, 0)), Known::Fresh);
+            sessions.record(stamp(1, sequence, 0), Bytes::from_static(b"first"));
+        }
+        let again = sessions.look(Index(3), stamp(1, 2, 0));
+        assert_eq!(again, Known::Answered(Bytes::from_static(b"first")));
+        assert_eq!(sessions.look(Index(4), stamp(1, 4, 3)), Known::Fresh);
+        assert_eq!(sessions.look(Index(5), stamp(1, 2, 0)), Known::Forgotten);
+    }
+
+    #[test]
+    fn the_least_recently_used_session_by_log_order_is_evicted() {
+        let mut sessions = Sessions::new(2, 10);
+        sessions.open(Index(1));
+        sessions.open(Index(2));
+        sessions.look(Index(3), stamp(1, 1, 0));
+        sessions.open(Index(4));
+        assert_eq!(sessions.look(Index(5), stamp(2, 1, 0)), Known::Expired);
+        assert_eq!(sessions.look(Index(5), stamp(1, 1, 0)), Known::Fresh);
+    }
+
+    #[test]
+    fn memory_of_answers_is_bounded_and_what_is_forgotten_is_not_applied_again() {
+        let mut sessions = Sessions::new(1, 2);
+        sessions.open(Index(1));
+        for sequence in 1..=3 {
+            sessions.look(Index(2), stamp(1, sequence, 0));
+            sessions.record(stamp(1, sequence, 0), Bytes::new());
+        }
+        assert_eq!(sessions.look(Index(3), stamp(1, 1, 0)), Known::Forgotten);
+    }
+
+    #[test]
+    fn the_table_survives_a_snapshot_and_cut_bytes_are_refused() {
+        let mut sessions = Sessions::new(3, 3);
+        sessions.open(Index(1));
+        sessions.open(Index(9));
+        sessions.look(Index(10), stamp(9, 1, 0));
+        sessions.record(stamp(9, 1, 0), Bytes::from_static(b"answer"));
+        let mut out = BytesMut::new();
+        sessions.encode(&mut out);
+        let mut copy = Sessions::new(3, 3);
+        assert_eq!(copy.decode(&mut &out[..]), Ok(()));
+        assert_eq!(copy, sessions);
+        for len in 0..out.len() {
+            assert!(copy.decode(&mut &out[..len]).is_err(), "cut at {len}");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The machine: a Raft node inside, and the applier fed by what it commits.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use quorate_raft::{self as raft, Index, Raft, View};
+use quorate_transport::{
+    Digest, Effect, Input, Machine, Outbox, Rename, RequestId, RequestRange, SnapshotId, Start,
+    Ticket, Time,
+};
+
+use crate::applier::{Applier, Gap, Outcome};
+use crate::config::{Config, Error};
+use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
+use crate::state_machine::StateMachine;
+
+/// One replica of a state machine.
+#[derive(Clone, Debug)]
+pub struct Smr<S: StateMachine> {
+    raft: Raft,
+    inner: Outbox<Raft>,
+    applier: Applier<S>,
+    /// Everything up to here is durable.
+    durable: Ticket,
+    /// What Raft has emitted and this node's disk has not caught up with.
+    deferred: VecDeque<(Ticket, Deferred)>,
+    /// What was asked of Raft and is not answered, by its ids, which are consecutive.
+    asked: BTreeMap<u64, Asked>,
+    next_ask: u64,
+    /// Commands that are committed and wait to be applied here, by first index.
+    waiting: BTreeMap<Index, Waiting>,
+    /// Queries that wait until an index is applied.
+    queries: BTreeMap<(Index, u64), (RequestId, Bytes)>,
+    /// When the leader was last heard.
+    heard: Option<Time>,
+    restore: Vec<u8>,
+    /// Payload applied since the last snapshot.
+    fresh_bytes: u64,
+    compacting: bool,
+    /// What Raft should be told has been applied.
+    unreported: bool,
+    snapshot_bytes: u64,
+    queries_max: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Deferred {
+    View(View),
+    Restore { id: SnapshotId, offset: u64, bytes: Bytes, last: bool },
+}
+
+#[derive(Clone, Debug)]
+enum Asked {
+    Apply { id: RequestId, count: usize },
+    Read { id: RequestId, query: Bytes },
+    Transfer(RequestId),
+    Compact,
+    Applied,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    id: RequestId,
+    count: usize,
+    outcomes: Vec<Outcome>,
+}
+
+type Out<'a, S> = &'a mut Outbox<Smr<S>>;
+
+impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
+    type Config = Config<S>;
+    type Error = Error;
+    type Message = raft::Message;
+    type Record = raft::Record;
+    type Request = Request;
+    type Reply = Reply;
+    type Event = Event;
+
+    fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self {
+            raft: Raft::new(start, config.raft)?,
+            inner: Outbox::default(),
+            applier: Applier::new(config.state, config.sessions_max, config.answers_max),
+            durable: Ticket::ZERO,
+            deferred: VecDeque::new(),
+            asked: BTreeMap::new(),
+            next_ask: 0,
+            waiting: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            heard: None,
+            restore: Vec::new(),
+            fresh_bytes: 0,
+            compacting: false,
+            unreported: false,
+            snapshot_bytes: config.snapshot_bytes,
+            queries_max: config.queries_max,
+        })
+    }
+
+    fn replay(&mut self, at: Ticket, record: raft::Record) -> Result<(), Error> {
+        self.durable = at;
+        Ok(self.raft.replay(at, record)?)
+    }
+
+    fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        let input = match input {
+            Input::Request { id, request } => {
+                self.on_request(now, id, request, out);
+                return self.apply_deferred(now, out);
+            }
+            Input::Message { from, message } => {
+                let words = matches!(
+                    message,
+                    raft::Message::Append { .. }
+                        | raft::Message::Heartbeat { .. }
+                        | raft::Message::Commit { .. }
+                        | raft::Message::Snapshot { .. }
+                );
+                let current = message.term() >= self.raft.term();
+                if words && current {
+                    self.heard = Some(now);
+                }
+                Input::Message { from, message }
+            }
+            Input::Durable { upto } => {
+                self.durable = upto;
+                Input::Durable { upto }
+            }
+            Input::Started => Input::Started,
+            Input::Timer => Input::Timer,
+            Input::Link { peer, state } => Input::Link { peer, state },
+            Input::Checkpoint { before } => Input::Checkpoint { before },
+            Input::Stored(stored) => Input::Stored(stored),
+        };
+        self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
+        self.apply_deferred(now, out);
+    }
+
+    fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {
+        if core::mem::take(&mut self.unreported) {
+            let index = self.applier.applied();
+            self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
+        }
+        self.maybe_compact(now, out);
+        self.nest(now, out, Raft::settle);
+        self.apply_deferred(now, out);
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.raft.deadline()
+    }
+
+    fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
+        self.raft.digest(now, rename, into);
+        into.u64(self.applier.applied().0);
+        let digest = self.applier.digest();
+        into.u64(digest as u64);
+        into.u64((digest >> 64) as u64);
+        into.u64(self.deferred.len() as u64);
+        into.u64(self.asked.len() as u64);
+        into.u64(self.waiting.len() as u64);
+        into.u64(self.queries.len() as u64);
+    }
+}
+
+impl<S: StateMachine + core::fmt::Debug> Smr<S> {
+    /// Where this replica stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            raft: self.raft.status(),
+            applied: self.applier.applied(),
+            digest: self.applier.digest(),
+            sessions: self.applier.sessions(),
+            waiting: self.waiting.len(),
+        }
+    }
+
+    /// The Raft node inside, for checkers.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_, S>) {
+        match request {
+            Request::Apply(commands) => {
+                let asked = Asked::Apply { id, count: commands.count() };
+                self.ask(now, asked, raft::Request::Propose(commands.proposals), out);
+            }
+            Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
+            Request::Digest => {
+                let (index, digest) = (self.applier.applied(), self.applier.digest());
+                // Only what is durable here was applied.
+                out.answer_eager(id, Reply::Digest { index, digest });
+            }
+            Request::Transfer { to } => {
+                self.ask(now, Asked::Transfer(id), raft::Request::Transfer { to }, out);
+            }
+        }
+    }
+
+    fn on_query(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        query: Bytes,
+        freshness: Freshness,
+        out: Out<'_, S>,
+    ) {
+        let limit = match freshness {
+            Freshness::Linearizable => {
+                if self.queries.len() >= self.queries_max {
+                    out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
+                    return;
+                }
+                return self.ask(now, Asked::Read { id, query }, raft::Request::Read, out);
+            }
+            Freshness::Within(limit) => Some(limit),
+            Freshness::Any => None,
+        };
+        let near = self.raft.is_leader()
+            || self.heard.is_some_and(|at| limit.is_none_or(|limit| now.since(at) <= limit));
+        let reply = match limit {
+            Some(_) if !near => Reply::Rejected(Rejection::NotFresh),
+            _ => {
+                let index = self.applier.applied();
+                Reply::Answer { index, answer: self.applier.query(&query) }
+            }
+        };
+        out.answer_eager(id, reply); // only what is durable here was applied
+    }
+
+    fn ask(&mut self, now: Time, asked: Asked, request: raft::Request, out: Out<'_, S>) {
+        let id = self.next_ask;
+        self.next_ask += 1;
+        self.asked.insert(id, asked);
+        let input = Input::Request { id: RequestId(id), request };
+        self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
+    }
+
+    /// Runs Raft; its records and messages go out as they are, its answers and events stay.
+    fn nest(
+        &mut self,
+        now: Time,
+        out: Out<'_, S>,
+        run: impl FnOnce(&mut Raft, Time, &mut Outbox<Raft>),
+    ) {
+        let mut inner = core::mem::take(&mut self.inner);
+        let mut answers = Vec::new();
+        let raft = &mut self.raft;
+        let deferred = &mut self.deferred;
+        out.nest(
+            &mut inner,
+            |inner| run(raft, now, inner),
+            |effect, out| match effect {
+                Effect::Persist { ticket, record } => out.push(Effect::Persist { ticket, record }),
+                Effect::Send { to, message, after } => {
+                    out.push(Effect::Send { to, message, after })
+                }
+                Effect::Release { upto, after } => out.push(Effect::Release { upto, after }),
+                Effect::Store(op) => out.push(Effect::Store(op)),
+                Effect::Halt(halt) => out.push(Effect::Halt(halt)),
+                Effect::Answer { ids, reply, .. } => answers.push((ids, reply)),
+                Effect::Emit { event, after } => match event {
+                    raft::Event::Committed(view) => {
+                        deferred.push_back((after, Deferred::View(view)))
+                    }
+                    raft::Event::Restore { id, offset, bytes, last } => {
+                        deferred.push_back((after, Deferred::Restore { id, offset, bytes, last }));
+                    }
+                    raft::Event::Role { role, term, leader } => {
+                        out.emit_after(after, Event::Role { role, term, leader });
+                    }
+                },
+            },
+        );
+        self.inner = inner;
+        for (ids, reply) in answers {
+            self.on_answer(ids, &reply, out);
+        }
+    }
+
+    fn on_answer(&mut self, ids: RequestRange, reply: &raft::Reply, out: Out<'_, S>) {
+        let mut first = match reply {
+            raft::Reply::Committed { first, .. } => *first,
+            _ => Index::ZERO,
+        };
+        for ask in ids.iter() {
+            let Some(asked) = self.asked.remove(&ask.0) else { continue };
+            match (asked, reply) {
+                (Asked::Apply { id, count }, raft::Reply::Committed { .. }) => {
+                    let outcomes = Vec::with_capacity(count);
+                    self.waiting.insert(first, Waiting { id, count, outcomes });
+                    first = Index(first.0 + count as u64);
+                }
+                (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {
+                    self.queries.insert((*index, id.0), (id, query));
+                }
+                (Asked::Transfer(id), raft::Reply::Transferred) => {
+                    out.answer_eager(id, Reply::Transferred); // promises nothing
+                }
+                (Asked::Apply { id, .. } | Asked::Read { id, .. } | Asked::Transfer(id), other) => {
+                    out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
+                }
+                (Asked::Compact, _) => self.compacting = false,
+                (Asked::Applied, _) => {}
+            }
+        }
+    }
+
+    /// Applies what has become durable here, in order, and answers whoever waited for it.
+    fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
+        let _ = now;
+        while let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
+        {
+            match next {
+                Deferred::View(view) => self.apply(&view, out),
+                Deferred::Restore { id, offset, bytes, last } => {
+                    if offset == 0 {
+                        self.restore.clear();
+                    }
+                    self.restore.extend_from_slice(&bytes);
+                    if last {
+                        self.finish_restore(id, out);
+                    }
+                }
+            }
+        }
+        self.answer_queries(out);
+    }
+
+    fn apply(&mut self, view: &View, out: Out<'_, S>) {
+        let waiting = &mut self.waiting;
+        let next = waiting.first_key_value().map_or(Index(u64::MAX), |(first, _)| *first);
+        let wanted = |index: Index| index >= next;
+        let applied = self.applier.apply(view, wanted, |index, outcome| {
+            let Some(mut entry) = waiting.first_entry() else { return };
+            if index < *entry.key() {
+                return;
+            }
+            entry.get_mut().outcomes.push(outcome);
+            if entry.get().outcomes.len() == entry.get().count {
+                let (first, done) = entry.remove_entry();
+                // Durable here and on a majority by now.
+                out.answer_eager(done.id, Reply::Applied { first, outcomes: done.outcomes });
+            }
+        });
+        if let Err(Gap { applied, next }) = applied {
+            out.halt("entries are applied without a gap", format!("{next} follows {applied}"));
+            return;
+        }
+        self.fresh_bytes += view.payload_len() as u64 + 16 * view.count() as u64;
+        self.unreported = true;
+    }
+
+    fn finish_restore(&mut self, id: SnapshotId, out: Out<'_, S>) {
+        let bytes = core::mem::take(&mut self.restore);
+        if self.applier.restore(&bytes).is_err() || self.applier.applied().0 != id.index {
+            out.halt("a snapshot restores the state it was made of", format!("{}", id.index));
+            return;
+        }
+        // Their outputs were computed elsewhere.
+        while let Some((first, waiting)) = self.waiting.pop_first() {
+            if first.0 > id.index {
+                self.waiting.insert(first, waiting);
+                break;
+            }
+            out.answer_eager(waiting.id, Reply::Unknown);
+        }
+        self.fresh_bytes = 0;
+        self.unreported = true;
+        out.emit_eager(Event::Restored { index: Index(id.index) }); // it is durable here
+    }
+
+    fn answer_queries(&mut self, out: Out<'_, S>) {
+        let applied = self.applier.applied();
+        while let Some(entry) = self.queries.first_entry() {
+            if entry.key().0 > applied {
+                break;
+            }
+            let (id, query) = entry.remove();
+            let answer = self.applier.query(&query);
+            // A majority confirmed the index; everything applied here is durable here.
+            out.answer_eager(id, Reply::Answer { index: applied, answer });
+        }
+    }
+
+    fn maybe_compact(&mut self, now: Time, out: Out<'_, S>) {
+        if self.fresh_bytes >= self.snapshot_bytes && !self.compacting {
+            self.compacting = true;
+            self.fresh_bytes = 0;
+            let index = self.applier.applied();
+            let chunks = self.applier.snapshot();
+            self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
+            self.ask(now, Asked::Compact, raft::Request::Compact { index, chunks }, out);
+        }
+    }
+}
+
+fn refusal(reply: &raft::Reply) -> Reply {
+    use raft::Rejection as R;
+    match reply {
+        raft::Reply::Rejected(rejection) => Reply::Rejected(match rejection {
+            R::NotLeader { leader } => Rejection::NotLeader { leader: *leader },
+            R::Empty | R::TooLarge => Rejection::Size,
+            R::TransferFailed => Rejection::TransferFailed,
+            R::Replaced => Rejection::NotLeader { leader: None },
+            R::Busy | R::NotReady | R::Transferring | R::BadIndex | R::Store => Rejection::Busy,
+        }),
+        _ => Reply::Unknown,
+    }
+}
