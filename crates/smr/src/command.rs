@@ -1,6 +1,5 @@
 //! How a command stands in the log.
 
-use bytes::BufMut;
 use quorate_raft::Proposals;
 
 use crate::session::{SessionId, Stamp};

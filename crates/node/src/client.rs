@@ -1,0 +1,340 @@
+//! A client: it follows the leader, and retries only what is safe.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::kv;
+use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
+
+/// Why an operation has no result.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    #[error("no leader with a majority answered within {0:.1?}")]
+    NoQuorum(Duration),
+    #[error("the outcome is unknown: it may have been done or not")]
+    Unknown,
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("the key is {0} bytes long, the limit is {max}", max = kv::KEY_BYTES_MAX)]
+    KeyTooLong(usize),
+    #[error("the value is {0} bytes long, the limit is {max}", max = kv::VALUE_BYTES_MAX)]
+    ValueTooLong(usize),
+}
+
+/// One connection, with many questions under way.
+struct Connection {
+    asks: mpsc::Sender<Ask>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_id: BTreeMap<u64, oneshot::Sender<Answer>>,
+    closed: bool,
+}
+
+/// What became of one question on one connection.
+enum Told {
+    Answer(Answer),
+    /// It was not sent.
+    Unsent,
+    /// It was sent, and no answer came.
+    Lost,
+}
+
+impl Connection {
+    async fn open(address: &str) -> io::Result<Self> {
+        let stream = timeout(Duration::from_secs(1), TcpStream::connect(address)).await??;
+        stream.set_nodelay(true)?;
+        let (mut reader, mut writer) = stream.into_split();
+        let (asks, mut asked) = mpsc::channel::<Ask>(4096);
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let of_reader = Arc::clone(&waiting);
+        tokio::spawn(async move {
+            let read = async {
+                let mut buffer = BytesMut::new();
+                while fill(&mut reader, &mut buffer).await? {
+                    while let Some(Said { id, answer }) = take(&mut buffer)? {
+                        let sender = lock(&of_reader).by_id.remove(&id);
+                        let _ = sender.map(|sender| sender.send(answer));
+                    }
+                }
+                io::Result::Ok(())
+            };
+            let write = async {
+                let (mut out, mut ready) = (BytesMut::new(), Vec::new());
+                while asked.recv_many(&mut ready, 256).await > 0 {
+                    ready.drain(..).for_each(|ask| put(&ask, &mut out));
+                    writer.write_all(&out).await?;
+                    out.clear();
+                }
+                io::Result::Ok(())
+            };
+            tokio::select! {
+                _ = read => {}
+                _ = write => {}
+            }
+            let mut waiting = lock(&of_reader);
+            waiting.closed = true;
+            waiting.by_id.clear(); // whoever waits learns that no answer comes
+        });
+        Ok(Self { asks, waiting })
+    }
+
+    async fn ask(&self, id: u64, body: Body, patience: Duration) -> Told {
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.closed {
+                return Told::Unsent;
+            }
+            waiting.by_id.insert(id, sender);
+        }
+        if self.asks.send(Ask { id, body }).await.is_err() {
+            return Told::Unsent;
+        }
+        match timeout(patience, answer).await {
+            Ok(Ok(answer)) => Told::Answer(answer),
+            _ => {
+                lock(&self.waiting).by_id.remove(&id);
+                Told::Lost
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.waiting).closed
+    }
+}
+
+/// A client of a cluster. Clones share connections.
+#[derive(Clone)]
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Every node's address for clients.
+    nodes: BTreeMap<u64, String>,
+    connections: tokio::sync::Mutex<BTreeMap<u64, Arc<Connection>>>,
+    leader: Mutex<Option<u64>>,
+    next: AtomicU64,
+    patience: Duration,
+}
+
+impl Client {
+    /// A client that gives each operation up after `patience`.
+    pub(crate) fn new(nodes: BTreeMap<u64, String>, patience: Duration) -> Self {
+        let shared = Shared {
+            nodes,
+            connections: tokio::sync::Mutex::default(),
+            leader: Mutex::new(None),
+            next: AtomicU64::new(1),
+            patience,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The node that answered as leader last.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        *lock(&self.shared.leader)
+    }
+
+    /// Asks one node, once.
+    pub(crate) async fn ask_node(
+        &self,
+        node: u64,
+        body: Body,
+        patience: Duration,
+    ) -> Option<Answer> {
+        match self.tell(node, body, patience).await {
+            Told::Answer(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Where a node stands, if it answers.
+    pub(crate) async fn status(&self, node: u64) -> Option<NodeStatus> {
+        match self.ask_node(node, Body::Status, Duration::from_secs(1)).await? {
+            Answer::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// Opens a session, within which every command is applied once however often it is sent.
+    pub(crate) async fn session(&self) -> Result<Session, ClientError> {
+        // A lost answer leaves a session that nobody uses: harmless.
+        match self.until_done(&Body::Open, true).await? {
+            Answer::Opened(id) => {
+                let state = Mutex::new(SessionState { next: 1, open: BTreeMap::new() });
+                Ok(Session { client: self.clone(), id, state })
+            }
+            _ => Err(ClientError::Unknown),
+        }
+    }
+
+    /// Reads a key, linearizably unless `stale`.
+    pub(crate) async fn get(&self, key: &[u8], stale: bool) -> Result<Option<Bytes>, ClientError> {
+        let answer = self.query(kv::get(key), stale).await?;
+        Ok(kv::value(&answer))
+    }
+
+    /// All pairs whose key begins with `prefix`, page by page.
+    pub(crate) async fn list(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ClientError> {
+        let mut all: Vec<(Bytes, Bytes)> = Vec::new();
+        loop {
+            let after = all.last().map(|(key, _)| key.clone());
+            let page = self.query(kv::list(prefix, after.as_deref()), false).await?;
+            let page = kv::pairs(page);
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    async fn query(&self, query: Bytes, stale: bool) -> Result<Bytes, ClientError> {
+        // A query changes nothing: asking again is always safe.
+        match self.until_done(&Body::Query { query: query.to_vec(), stale }, true).await? {
+            Answer::Value(value) => Ok(value.into()),
+            _ => Err(ClientError::Unknown),
+        }
+    }
+
+    /// Asks whoever leads until there is an answer. Once the question may have been carried out it
+    /// is only repeated if `again` says that this is safe.
+    async fn until_done(&self, body: &Body, again: bool) -> Result<Answer, ClientError> {
+        let begun = Instant::now();
+        let mut tries: u32 = 0;
+        loop {
+            let left = self.shared.patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(ClientError::NoQuorum(begun.elapsed()));
+            }
+            let node = self.pick(tries);
+            let patience = left.min(Duration::from_secs(2));
+            let told = self.tell(node, body.clone(), patience).await;
+            tries += 1;
+            match told {
+                Told::Answer(Answer::NotLeader { leader }) => {
+                    *lock(&self.shared.leader) = leader.filter(|leader| *leader != node);
+                    if leader.is_none() {
+                        sleep(Duration::from_millis(10)).await;
+                    }
+                }
+                Told::Answer(Answer::Busy) => sleep(Duration::from_millis(5)).await,
+                Told::Answer(Answer::Refused(why)) => return Err(ClientError::Refused(why)),
+                Told::Answer(Answer::Unknown) | Told::Lost if !again => {
+                    return Err(ClientError::Unknown);
+                }
+                Told::Answer(Answer::Unknown) | Told::Lost | Told::Unsent => {
+                    self.forget_leader(node);
+                    sleep(Duration::from_millis(10)).await;
+                }
+                Told::Answer(answer) => {
+                    *lock(&self.shared.leader) = Some(node);
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    fn forget_leader(&self, node: u64) {
+        let mut leader = lock(&self.shared.leader);
+        *leader = leader.filter(|leader| *leader != node);
+    }
+
+    fn pick(&self, tries: u32) -> u64 {
+        let nodes = &self.shared.nodes;
+        let any = || *nodes.keys().nth(tries as usize % nodes.len()).expect("within the length");
+        self.leader().filter(|leader| nodes.contains_key(leader)).unwrap_or_else(any)
+    }
+
+    async fn tell(&self, node: u64, body: Body, patience: Duration) -> Told {
+        let Some(connection) = self.connection(node).await else { return Told::Unsent };
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        connection.ask(id, body, patience).await
+    }
+
+    async fn connection(&self, node: u64) -> Option<Arc<Connection>> {
+        let address = self.shared.nodes.get(&node)?;
+        let mut connections = self.shared.connections.lock().await;
+        if let Some(known) = connections.get(&node).filter(|known| !known.is_closed()) {
+            return Some(Arc::clone(known));
+        }
+        let fresh = Arc::new(Connection::open(address).await.ok()?);
+        connections.insert(node, Arc::clone(&fresh));
+        Some(fresh)
+    }
+}
+
+/// A session: its commands are applied once each, and can be retried safely.
+pub(crate) struct Session {
+    client: Client,
+    id: u64,
+    state: Mutex<SessionState>,
+}
+
+struct SessionState {
+    next: u64,
+    /// Numbers under way.
+    open: BTreeMap<u64, ()>,
+}
+
+impl Session {
+    /// Sets a key.
+    pub(crate) async fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, ClientError> {
+        if value.len() > kv::VALUE_BYTES_MAX {
+            return Err(ClientError::ValueTooLong(value.len()));
+        }
+        check_key(key)?;
+        self.apply(&kv::put(key, value)).await
+    }
+
+    /// Removes a key; says whether it was there.
+    pub(crate) async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
+        check_key(key)?;
+        self.apply(&kv::delete(key)).await
+    }
+
+    async fn apply(&self, command: &Bytes) -> Result<bool, ClientError> {
+        let (sequence, answered) = {
+            let mut state = lock(&self.state);
+            let sequence = state.next;
+            state.next += 1;
+            state.open.insert(sequence, ());
+            let oldest = state.open.first_key_value().map_or(sequence, |(oldest, ())| *oldest);
+            (sequence, oldest - 1)
+        };
+        let stamp = Some((self.id, sequence, answered));
+        let body = Body::Apply { stamp, command: command.to_vec() };
+        let result = self.client.until_done(&body, true).await;
+        lock(&self.state).open.remove(&sequence);
+        match result? {
+            Answer::Done(output) => Ok(output == [1]),
+            _ => Err(ClientError::Unknown),
+        }
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), ClientError> {
+    match key.len() {
+        0 => Err(ClientError::Refused("the key is empty".into())),
+        len if len > kv::KEY_BYTES_MAX => Err(ClientError::KeyTooLong(len)),
+        _ => Ok(()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

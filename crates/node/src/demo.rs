@@ -1,0 +1,255 @@
+//! The main job, shown: a real cluster of processes that loses its leader and no write.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use quorate_sim::linearizability::{Budget, MapOp, MapOutput, Operation, Verdict, check};
+use quorate_transport::Time;
+use tokio::time::{Instant, sleep};
+
+use crate::client::Client;
+use crate::load::{self, Report};
+use crate::table::{self, Row};
+
+mod cluster;
+mod prompt;
+
+use cluster::Processes;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+    /// The table to load, tabs or commas between columns, keys first; capitals of Europe if not given
+    #[arg(long)]
+    pub(crate) load: Option<PathBuf>,
+    /// How often the leader is killed while the table loads
+    #[arg(long, default_value_t = 1)]
+    pub(crate) kills: usize,
+    /// Leave after the check, even on a terminal
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// Keep data directories here in place of a temporary directory
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// Runs the demonstration; the exit code says whether the check passed.
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    ensure!(options.nodes >= 1, "--nodes: at least 1");
+    let rows = table::read(options.load.as_deref())?;
+    let mut processes = Processes::start(options.nodes, options.data.as_deref()).await?;
+    let client = Client::new(processes.clients(), Duration::from_secs(30));
+    let result = tokio::select! {
+        result = show(&options, &rows, &mut processes, &client) => result,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    let interactive = !options.exit && std::io::stdin().is_terminal();
+    if result.is_ok() && interactive {
+        prompt::run(&mut processes, &client).await?;
+    }
+    processes.stop().await;
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            println!("\nCHECK FAILED: {error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn show(
+    options: &Options,
+    rows: &[Row],
+    processes: &mut Processes,
+    client: &Client,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let leader = wait_for_leader(client, &processes.clients(), None).await?;
+    println!("{} nodes up, node {leader} leads after {:.0?}\n", options.nodes, begun.elapsed());
+    processes.print();
+    print_status(client, &processes.clients()).await;
+
+    println!("\nloading {} rows; the leader will be killed {} time(s)", rows.len(), options.kills);
+    let report = load_and_kill(options, rows, processes, client).await?;
+    println!("{report}");
+
+    println!("\nchecking");
+    check_all(rows, &report, processes, client).await?;
+    println!("\nCHECK PASSED");
+    Ok(())
+}
+
+/// Loads the table; at evenly spaced points the leader is killed, and comes back a moment later.
+async fn load_and_kill(
+    options: &Options,
+    rows: &[Row],
+    processes: &mut Processes,
+    client: &Client,
+) -> anyhow::Result<Report> {
+    let points: Vec<_> =
+        (1..=options.kills).map(|kill| rows.len() * kill / (options.kills + 1)).collect();
+    let (reached, mut due) = tokio::sync::mpsc::channel(options.kills.max(1));
+    let mut left = points.into_iter().peekable();
+    let loading = load::load(client, rows, move |done| {
+        while left.next_if(|point| *point <= done).is_some() {
+            let _ = reached.try_send(());
+        }
+    });
+    let nodes = processes.clients();
+    let killing = async {
+        while due.recv().await.is_some() {
+            let Ok(victim) = wait_for_leader(client, &nodes, None).await else { continue };
+            processes.kill(victim)?;
+            let killed = Instant::now();
+            println!("  killed node {victim}, the leader (SIGKILL)");
+            if nodes.len() > 1 {
+                let leader = wait_for_leader(client, &nodes, Some(victim)).await?;
+                println!("  node {leader} leads after {:.0?}", killed.elapsed());
+                sleep(Duration::from_millis(200)).await;
+            }
+            processes.restart(victim)?;
+            println!("  restarted node {victim}");
+        }
+        anyhow::Ok(())
+    };
+    let (report, killed) = tokio::join!(loading, killing);
+    killed?;
+    Ok(report?)
+}
+
+/// Everything acknowledged is there, the history is linearizable, and all replicas are equal.
+async fn check_all(
+    rows: &[Row],
+    report: &Report,
+    processes: &Processes,
+    client: &Client,
+) -> anyhow::Result<()> {
+    ensure!(report.unknown == 0, "{} writes have an unknown outcome", report.unknown);
+    let begun = Instant::now();
+    let have = client.list(b"").await.context("cannot read the table back")?;
+    let read_at = (report.took.as_nanos() as u64 + 1, report.took.as_nanos() as u64 + 2);
+    let have: BTreeMap<Vec<u8>, Vec<u8>> =
+        have.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+    let missing = rows.iter().filter(|(key, _)| !have.contains_key(key)).count();
+    ensure!(missing == 0, "{missing} acknowledged rows are missing");
+    println!("  all {} acknowledged rows are there ({:.0?})", rows.len(), begun.elapsed());
+
+    linearizable(rows, report, &have, read_at)?;
+    println!("  the history of {} writes and {} reads is linearizable", rows.len(), have.len());
+
+    let (index, digest) = equal_digests(client, &processes.clients()).await?;
+    println!("  all replicas have digest {digest:032x} at index {index}");
+    Ok(())
+}
+
+fn linearizable(
+    rows: &[Row],
+    report: &Report,
+    have: &BTreeMap<Vec<u8>, Vec<u8>>,
+    (called, returned): (u64, u64),
+) -> anyhow::Result<()> {
+    type Map = quorate_sim::linearizability::Map<Vec<u8>, Vec<u8>>;
+    let at = Time::from_nanos;
+    let mut history: Vec<Operation<Map>> = Vec::new();
+    for (process, (row, asked, answered)) in report.history.iter().enumerate() {
+        let (key, value) = rows[*row].clone();
+        let op = MapOp::Put { key, value };
+        let process = process as u64;
+        history.push(match answered {
+            Some(answered) => {
+                Operation::returned(process, at(*asked), at(*answered), op, MapOutput::Done)
+            }
+            None => Operation::indeterminate(process, at(*asked), op),
+        });
+    }
+    for (key, value) in have {
+        let process = history.len() as u64;
+        let op = MapOp::Get { key: key.clone() };
+        let output = MapOutput::Value(Some(value.clone()));
+        history.push(Operation::returned(process, at(called), at(returned), op, output));
+    }
+    match check(&history, Budget::default()) {
+        Verdict::Ok => Ok(()),
+        Verdict::Illegal(example) => bail!("the history is not linearizable: {example}"),
+        Verdict::Unknown => bail!("the history is too long to decide"),
+    }
+}
+
+/// Waits until every node has applied the same index, and compares digests there.
+async fn equal_digests(
+    client: &Client,
+    nodes: &BTreeMap<u64, String>,
+) -> anyhow::Result<(u64, u128)> {
+    let begun = Instant::now();
+    let mut seen: BTreeMap<u64, BTreeMap<u64, u128>> = BTreeMap::new();
+    while begun.elapsed() < Duration::from_secs(30) {
+        for node in nodes.keys() {
+            if let Some(status) = client.status(*node).await {
+                seen.entry(status.applied).or_default().insert(*node, status.digest);
+            }
+        }
+        if let Some((index, digests)) = seen.iter().find(|(_, all)| all.len() == nodes.len()) {
+            let first = digests.values().next().copied().unwrap_or_default();
+            ensure!(
+                digests.values().all(|digest| *digest == first),
+                "replicas differ at index {index}: {digests:x?}"
+            );
+            return Ok((*index, first));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    bail!("the replicas did not reach one index within 30 s")
+}
+
+/// The node that leads, and that is not `gone`.
+async fn wait_for_leader(
+    client: &Client,
+    nodes: &BTreeMap<u64, String>,
+    gone: Option<u64>,
+) -> anyhow::Result<u64> {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        let mut best: Option<(u64, u64)> = None;
+        for node in nodes.keys().filter(|node| Some(**node) != gone) {
+            if let Some(status) = client.status(*node).await
+                && status.role == "leader"
+                && best.is_none_or(|(term, _)| term < status.term)
+            {
+                best = Some((status.term, *node));
+            }
+        }
+        if let Some((_, leader)) = best {
+            return Ok(leader);
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    bail!("no leader within {:.0?}", begun.elapsed())
+}
+
+/// A table of where each node stands.
+pub(crate) async fn print_status(client: &Client, nodes: &BTreeMap<u64, String>) {
+    println!("node  role       term  leader   commit  applied  snapshot  digest");
+    for node in nodes.keys() {
+        match client.status(*node).await {
+            Some(status) => println!(
+                "{:<5} {:<10} {:<5} {:<8} {:<7} {:<8} {:<9} {:08x}",
+                status.node,
+                status.role,
+                status.term,
+                status.leader.map_or("-".into(), |leader| leader.to_string()),
+                status.commit,
+                status.applied,
+                status.snapshot,
+                status.digest as u32,
+            ),
+            None => println!("{node:<5} down"),
+        }
+    }
+}

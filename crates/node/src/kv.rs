@@ -1,0 +1,217 @@
+//! The replicated map: commands, queries, snapshots, all over plain bytes.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_smr::{Outputs, RestoreError, StateMachine};
+
+/// The longest key, in bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 4096;
+/// The longest value, in bytes.
+pub(crate) const VALUE_BYTES_MAX: usize = 512 << 10;
+/// Pairs of one page of a listing at most.
+pub(crate) const LIST_MAX: usize = 1000;
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const GET: u8 = 1;
+const LIST: u8 = 2;
+
+/// A map from keys to values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Map {
+    pairs: BTreeMap<Bytes, Bytes>,
+}
+
+/// The command that sets a key.
+pub(crate) fn put(key: &[u8], value: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(3 + key.len() + value.len());
+    out.put_u8(PUT);
+    out.put_u16_le(key.len() as u16);
+    out.put_slice(key);
+    out.put_slice(value);
+    out.freeze()
+}
+
+/// The command that removes a key.
+pub(crate) fn delete(key: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(3 + key.len());
+    out.put_u8(DELETE);
+    out.put_u16_le(key.len() as u16);
+    out.put_slice(key);
+    out.freeze()
+}
+
+/// The query for a key's value.
+pub(crate) fn get(key: &[u8]) -> Bytes {
+    [&[GET], key].concat().into()
+}
+
+/// The value in the answer to [`get`].
+pub(crate) fn value(answer: &Bytes) -> Option<Bytes> {
+    (answer.first() == Some(&1)).then(|| answer.slice(1..))
+}
+
+/// The query for one page of the keys that begin with `prefix`, after `after`.
+pub(crate) fn list(prefix: &[u8], after: Option<&[u8]>) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(LIST);
+    out.put_u16_le(prefix.len() as u16);
+    out.put_slice(prefix);
+    out.put_u8(u8::from(after.is_some()));
+    out.put_slice(after.unwrap_or_default());
+    out.freeze()
+}
+
+/// The pairs in the answer to [`list`].
+pub(crate) fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
+    let mut pairs = Vec::new();
+    while answer.len() >= 6 {
+        let key_len = answer.get_u16_le() as usize;
+        let value_len = answer.get_u32_le() as usize;
+        if answer.len() < key_len + value_len {
+            break;
+        }
+        let key = answer.split_to(key_len);
+        pairs.push((key, answer.split_to(value_len)));
+    }
+    pairs
+}
+
+impl Map {
+    fn one(&mut self, command: &[u8]) -> u8 {
+        let Some((kind, key, value)) = split(command) else { return b'?' };
+        let existed = match kind {
+            PUT => {
+                let value = Bytes::copy_from_slice(value);
+                self.pairs.insert(Bytes::copy_from_slice(key), value).is_some()
+            }
+            DELETE => self.pairs.remove(key).is_some(),
+            _ => return b'?',
+        };
+        u8::from(existed)
+    }
+
+    fn page(&self, query: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        let Some((_, prefix, rest)) = split(query) else { return out.freeze() };
+        let start = match rest.split_first() {
+            Some((1, after)) => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let range = self.pairs.range::<[u8], _>((start, Bound::Unbounded));
+        for (key, value) in range.take_while(|(key, _)| key.starts_with(prefix)).take(LIST_MAX) {
+            put_pair(&mut out, key, value);
+            if out.len() > VALUE_BYTES_MAX {
+                break;
+            }
+        }
+        out.freeze()
+    }
+}
+
+/// Kind, key and what follows it.
+fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (kind, rest) = bytes.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (key, rest) = rest.split_at_checked(u16::from_le_bytes(*len) as usize)?;
+    Some((*kind, key, rest))
+}
+
+fn put_pair(out: &mut BytesMut, key: &[u8], value: &[u8]) {
+    out.put_u16_le(key.len() as u16);
+    out.put_u32_le(value.len() as u32);
+    out.put_slice(key);
+    out.put_slice(value);
+}
+
+impl StateMachine for Map {
+    fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
+        for command in commands {
+            outputs.push(&[self.one(command)]);
+        }
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        match query.split_first() {
+            Some((&GET, key)) => match self.pairs.get(key) {
+                Some(value) => [&[1], &value[..]].concat().into(),
+                None => Bytes::from_static(&[0]),
+            },
+            Some((&LIST, _)) => self.page(query),
+            _ => Bytes::new(),
+        }
+    }
+
+    fn snapshot(&self) -> Vec<Bytes> {
+        let mut chunks = Vec::new();
+        let mut out = BytesMut::new();
+        for (key, value) in &self.pairs {
+            put_pair(&mut out, key, value);
+            if out.len() > 256 << 10 {
+                chunks.push(out.split().freeze());
+            }
+        }
+        chunks.push(out.freeze());
+        chunks
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
+        let mut rest = state;
+        let mut pairs = BTreeMap::new();
+        while !rest.is_empty() {
+            let key_len = rest.try_get_u16_le().map_err(|_| RestoreError)? as usize;
+            let value_len = rest.try_get_u32_le().map_err(|_| RestoreError)? as usize;
+            let (key, after) = rest.split_at_checked(key_len).ok_or(RestoreError)?;
+            let (value, after) = after.split_at_checked(value_len).ok_or(RestoreError)?;
+            pairs.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            rest = after;
+        }
+        self.pairs = pairs;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> Map {
+        let mut map = Map::default();
+        let commands = [put(b"a/1", b"one"), put(b"a/2", b""), put(b"b", b"two"), delete(b"b")];
+        map.apply(&mut commands.iter().map(|c| &c[..]), &mut Outputs::default());
+        map
+    }
+
+    #[test]
+    fn what_was_put_is_there_and_what_was_deleted_is_not() {
+        let map = filled();
+        assert_eq!(value(&map.query(&get(b"a/1"))), Some(Bytes::from_static(b"one")));
+        assert_eq!(value(&map.query(&get(b"a/2"))), Some(Bytes::new()));
+        assert_eq!(value(&map.query(&get(b"b"))), None);
+        let page = pairs(map.query(&list(b"a/", None)));
+        assert_eq!(page.len(), 2);
+        assert_eq!(pairs(map.query(&list(b"a/", Some(b"a/1")))).len(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_restores_the_map_and_cut_bytes_are_refused() {
+        let map = filled();
+        let bytes = map.snapshot().concat();
+        let mut copy = Map::default();
+        assert_eq!(copy.restore(&bytes), Ok(()));
+        assert_eq!(copy.pairs, map.pairs);
+        assert_eq!(copy.restore(&bytes[..bytes.len() - 1]), Err(RestoreError));
+    }
+
+    #[test]
+    fn commands_and_queries_that_make_no_sense_change_nothing() {
+        let mut map = filled();
+        for bytes in [&[][..], &[9], &[PUT, 200, 0, 1], &[LIST]] {
+            map.apply(&mut [bytes].into_iter(), &mut Outputs::default());
+            map.query(bytes);
+        }
+        assert_eq!(map.pairs, filled().pairs);
+    }
+}

@@ -1,0 +1,204 @@
+//! `quorate`: a replicated key-value store, its client, and a demonstration of both.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod client;
+mod config;
+mod demo;
+mod kv;
+mod load;
+mod serve;
+mod server;
+mod table;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use client::{Client, ClientError};
+
+/// A replicated key-value store that agrees by Raft
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node
+    Serve {
+        /// Its configuration, a TOML file; flags and QUORATE_* variables override it
+        #[arg(long, env = "QUORATE_CONFIG")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        overrides: config::Overrides,
+    },
+    /// Run a real cluster here, load a table, kill the leader, and check that nothing was lost
+    Demo(demo::Options),
+    /// Set a key
+    Put {
+        key: String,
+        value: String,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Read a key, linearizably
+    Get {
+        key: String,
+        /// Read what the node asked has applied, without asking a majority
+        #[arg(long)]
+        stale: bool,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Remove a key
+    Del {
+        key: String,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// List keys and values
+    List {
+        /// Only keys that begin so
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Load a table from a file: a line a row, tabs or commas between columns, keys first
+    Load {
+        file: PathBuf,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Check that every row of a file is there
+    Verify {
+        file: PathBuf,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Show where each node stands
+    Status {
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Measure puts: operations a second and their latency
+    Bench {
+        #[command(flatten)]
+        options: bench::Options,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+}
+
+/// How to reach the cluster.
+#[derive(Args, Clone, Debug)]
+struct Cluster {
+    /// The nodes' addresses for clients, as `1=host:port,2=host:port,…`
+    #[arg(long, env = "QUORATE_NODES", value_parser = parse_nodes, default_value = "1=127.0.0.1:7201")]
+    nodes: BTreeMap<u64, String>,
+    /// Give an operation up after this many seconds
+    #[arg(long, default_value_t = 10)]
+    timeout: u64,
+}
+
+impl Cluster {
+    fn client(&self) -> Client {
+        Client::new(self.nodes.clone(), Duration::from_secs(self.timeout))
+    }
+}
+
+fn parse_nodes(text: &str) -> Result<BTreeMap<u64, String>, String> {
+    let pair = |pair: &str| {
+        let (node, address) = pair.split_once('=').ok_or(format!("{pair}: want node=host:port"))?;
+        let node = node.trim().parse().map_err(|_| format!("{node}: want a node's number"))?;
+        Ok((node, address.trim().to_owned()))
+    };
+    text.split(',').map(pair).collect()
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve { config, overrides } => {
+            serve::run(config.as_deref(), overrides).await?;
+        }
+        Command::Demo(options) => return demo::run(options).await,
+        Command::Put { key, value, cluster } => {
+            let session = cluster.client().session().await?;
+            session.put(key.as_bytes(), value.as_bytes()).await?;
+        }
+        Command::Get { key, stale, cluster } => {
+            match cluster.client().get(key.as_bytes(), stale).await? {
+                Some(value) => println!("{}", String::from_utf8_lossy(&value)),
+                None => {
+                    eprintln!("{key} is not there");
+                    return Ok(ExitCode::from(1));
+                }
+            }
+        }
+        Command::Del { key, cluster } => {
+            let session = cluster.client().session().await?;
+            if !session.delete(key.as_bytes()).await? {
+                eprintln!("{key} was not there");
+                return Ok(ExitCode::from(1));
+            }
+        }
+        Command::List { prefix, cluster } => {
+            for (key, value) in cluster.client().list(prefix.as_bytes()).await? {
+                let (key, value) = (String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
+                println!("{key}\t{value}");
+            }
+        }
+        Command::Load { file, cluster } => {
+            let rows = table::read(Some(&file))?;
+            let report = load::load(&cluster.client(), &rows, |_| {}).await?;
+            println!("{report}");
+        }
+        Command::Verify { file, cluster } => {
+            let rows = table::read(Some(&file))?;
+            let wrong = load::verify(&cluster.client(), &rows).await?;
+            println!("{} rows, {wrong} missing or different", rows.len());
+            return Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
+        Command::Status { cluster } => {
+            let client = cluster.client();
+            demo::print_status(&client, &cluster.nodes).await;
+        }
+        Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("quorate: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("quorate: {error:#}");
+            match error.downcast_ref::<ClientError>() {
+                Some(ClientError::Unknown) => ExitCode::from(3),
+                Some(ClientError::NoQuorum(_)) => ExitCode::from(4),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}

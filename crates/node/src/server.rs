@@ -1,0 +1,212 @@
+//! Serving clients: whatever has arrived on a connection goes to the replica as one request.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quorate_driver::Handle;
+use quorate_smr::{Commands, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp};
+use quorate_transport::NodeId;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
+use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
+
+/// The replica's handle.
+pub(crate) type Replica = Handle<Smr<Map>>;
+
+/// Commands of one request at most.
+const COMMANDS_MAX: usize = 4096;
+/// Bytes of one request at most: below Raft's own cap for a batch.
+const COMMAND_BYTES_MAX: usize = 768 << 10;
+/// Requests under way for one connection at most; past it the socket is not read.
+const UNDER_WAY_MAX: usize = 256;
+/// Connections at most.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Accepts clients for ever.
+pub(crate) async fn run(node: NodeId, listener: TcpListener, replica: Replica) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let replica = replica.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve(node, stream, replica).await {
+                        tracing::debug!(%error, "client connection closed");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(node: NodeId, stream: TcpStream, replica: Replica) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = stream.into_split();
+    let (answers, mut answered) = mpsc::channel::<Vec<Said>>(UNDER_WAY_MAX);
+    let write = tokio::spawn(async move {
+        let mut out = BytesMut::new();
+        let mut ready = Vec::new();
+        while answered.recv_many(&mut ready, 64).await > 0 {
+            ready.drain(..).flatten().for_each(|said| put(&said, &mut out));
+            if writer.write_all(&out).await.is_err() {
+                return;
+            }
+            out.clear();
+        }
+    });
+    let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    let mut buffer = BytesMut::new();
+    let mut open = true;
+    while open {
+        open = fill(&mut reader, &mut buffer).await?;
+        let mut commands = Commands::default();
+        let mut ids = Vec::new();
+        let mut others = Vec::new();
+        loop {
+            let ask: Option<Ask> = take(&mut buffer)?;
+            let full = ids.len() >= COMMANDS_MAX || commands.bytes() >= COMMAND_BYTES_MAX;
+            if ask.is_none() || full {
+                flush(&replica, &mut commands, &mut ids, &answers, &room).await;
+            }
+            let Some(Ask { id, body }) = ask else { break };
+            match add(&mut commands, body) {
+                Ok(()) => ids.push(id),
+                Err(Ok(body)) => others.push((id, body)),
+                Err(Err(answer)) => {
+                    let _ = answers.send(vec![Said { id, answer }]).await;
+                }
+            }
+        }
+        for (id, body) in others {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+            let (replica, answers) = (replica.clone(), answers.clone());
+            tokio::spawn(async move {
+                let answer = other(node, &replica, body).await;
+                let _ = answers.send(vec![Said { id, answer }]).await;
+                drop(permit);
+            });
+        }
+    }
+    drop(answers);
+    let _ = write.await;
+    Ok(())
+}
+
+/// Adds a command to the arena; gives back what is none, or the answer to what may not be one.
+fn add(commands: &mut Commands, body: Body) -> Result<(), Result<Body, Answer>> {
+    match body {
+        Body::Open => commands.push_open(),
+        Body::Apply { command, .. } if command.len() > KEY_BYTES_MAX + VALUE_BYTES_MAX + 3 => {
+            return Err(Err(Answer::Refused("the command is over the limit".into())));
+        }
+        Body::Apply { stamp: None, command } => commands.push(&command),
+        Body::Apply { stamp: Some((session, sequence, answered)), command } => {
+            let stamp = Stamp { session: SessionId(session), sequence, answered };
+            commands.push_stamped(stamp, &command);
+        }
+        other => return Err(Ok(other)),
+    }
+    Ok(())
+}
+
+/// Sends what was gathered as one request; its answers follow when they come.
+async fn flush(
+    replica: &Replica,
+    commands: &mut Commands,
+    ids: &mut Vec<u64>,
+    answers: &mpsc::Sender<Vec<Said>>,
+    room: &Arc<Semaphore>,
+) {
+    if ids.is_empty() {
+        return;
+    }
+    let (commands, ids) = (std::mem::take(commands), std::mem::take(ids));
+    let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
+    let (replica, answers) = (replica.clone(), answers.clone());
+    tokio::spawn(async move {
+        let said = match replica.request(Request::Apply(commands)).await {
+            Ok(Reply::Applied { outcomes, .. }) => {
+                let answer = |(id, outcome)| Said { id, answer: outcome_answer(outcome) };
+                ids.into_iter().zip(outcomes).map(answer).collect()
+            }
+            other => {
+                let answer = other.map_or(Answer::Unknown, |reply| refusal(&reply));
+                ids.into_iter().map(|id| Said { id, answer: answer.clone() }).collect()
+            }
+        };
+        let _ = answers.send(said).await;
+        drop(permit);
+    });
+}
+
+async fn other(node: NodeId, replica: &Replica, body: Body) -> Answer {
+    let request = match body {
+        Body::Query { query, stale } => {
+            let freshness = if stale { Freshness::Any } else { Freshness::Linearizable };
+            Request::Query { query: Bytes::from(query), freshness }
+        }
+        Body::Digest => Request::Digest,
+        Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
+        Body::Status | Body::Open | Body::Apply { .. } => return status(node, replica).await,
+    };
+    match replica.request(request).await {
+        Ok(Reply::Answer { answer, .. }) => Answer::Value(answer.to_vec()),
+        Ok(Reply::Digest { index, digest }) => Answer::Digest { index: index.0, digest },
+        Ok(Reply::Transferred) => Answer::Transferred,
+        Ok(reply) => refusal(&reply),
+        Err(_) => Answer::Unknown,
+    }
+}
+
+async fn status(node: NodeId, replica: &Replica) -> Answer {
+    match replica.look(Smr::status).await {
+        Ok(status) => Answer::Status(NodeStatus {
+            node: node.0,
+            role: format!("{:?}", status.raft.role).to_lowercase(),
+            term: status.raft.term.0,
+            leader: status.raft.leader.map(|leader| leader.0),
+            last: status.raft.last.0,
+            commit: status.raft.commit.0,
+            applied: status.applied.0,
+            snapshot: status.raft.snapshot.0,
+            sessions: status.sessions as u64,
+            digest: status.digest,
+        }),
+        Err(_) => Answer::Unknown,
+    }
+}
+
+fn outcome_answer(outcome: Outcome) -> Answer {
+    match outcome {
+        Outcome::Done(output) => Answer::Done(output.to_vec()),
+        Outcome::Opened(session) => Answer::Opened(session.0),
+        Outcome::Forgotten => Answer::Forgotten,
+        Outcome::Expired => Answer::Expired,
+        Outcome::Strange => Answer::Refused("the command was not understood".into()),
+    }
+}
+
+fn refusal(reply: &Reply) -> Answer {
+    match reply {
+        Reply::Rejected(Rejection::NotLeader { leader }) => {
+            Answer::NotLeader { leader: leader.map(|leader| leader.0) }
+        }
+        Reply::Rejected(Rejection::Busy | Rejection::NotFresh) => Answer::Busy,
+        Reply::Rejected(Rejection::Size) => {
+            Answer::Refused("the commands are too long together".into())
+        }
+        Reply::Rejected(Rejection::TransferFailed) => {
+            Answer::Refused("the hand-over did not succeed".into())
+        }
+        _ => Answer::Unknown,
+    }
+}

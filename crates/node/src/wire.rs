@@ -1,0 +1,145 @@
+//! What clients and servers say to each other: length-prefixed postcard, answers by id.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The longest message, in bytes.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A question, and the number its answer carries.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) id: u64,
+    pub(crate) body: Body,
+}
+
+/// A question.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Body {
+    /// Open a session.
+    Open,
+    /// Apply a command; with session, number, and the number up to which all is answered.
+    Apply { stamp: Option<(u64, u64, u64)>, command: Vec<u8> },
+    /// Ask the state machine; linearizably, unless `stale`.
+    Query { query: Vec<u8>, stale: bool },
+    /// Where this node stands.
+    Status,
+    /// The digest of all that was applied.
+    Digest,
+    /// Hand leadership over.
+    Transfer { to: Option<u64> },
+}
+
+/// An answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Said {
+    pub(crate) id: u64,
+    pub(crate) answer: Answer,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done(Vec<u8>),
+    Opened(u64),
+    /// Applied before; the answer is forgotten.
+    Forgotten,
+    /// The session is gone.
+    Expired,
+    Value(Vec<u8>),
+    Status(NodeStatus),
+    Digest {
+        index: u64,
+        digest: u128,
+    },
+    Transferred,
+    /// Not done: ask the leader.
+    NotLeader {
+        leader: Option<u64>,
+    },
+    /// Not done: ask again soon.
+    Busy,
+    /// Not done, and never will be.
+    Refused(String),
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeStatus {
+    pub(crate) node: u64,
+    pub(crate) role: String,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<u64>,
+    pub(crate) last: u64,
+    pub(crate) commit: u64,
+    pub(crate) applied: u64,
+    pub(crate) snapshot: u64,
+    pub(crate) sessions: u64,
+    pub(crate) digest: u128,
+}
+
+/// Appends one message to a buffer.
+pub(crate) fn put<T: Serialize>(message: &T, out: &mut BytesMut) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let body = postcard::to_allocvec(message).expect("these types always serialize");
+    out.extend_from_slice(&body);
+    let len = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// Takes one message off a buffer.
+///
+/// # Errors
+/// The bytes are no such message, or it is over the cap: the other side's fault.
+pub(crate) fn take<T: DeserializeOwned>(buffer: &mut BytesMut) -> io::Result<Option<T>> {
+    let Some(len) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*len) as usize;
+    let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+    if len > MESSAGE_BYTES_MAX {
+        return Err(bad("a message is over the cap"));
+    }
+    if buffer.len() < 4 + len {
+        return Ok(None);
+    }
+    let flat: Bytes = buffer.split_to(4 + len).freeze();
+    postcard::from_bytes(&flat[4..]).map(Some).map_err(|_| bad("a message is malformed"))
+}
+
+/// Reads more bytes; false at the end of the stream.
+pub(crate) async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<bool> {
+    buffer.reserve(16 << 10);
+    Ok(stream.read_buf(buffer).await? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_and_nothing_malformed_panics() {
+        let mut buffer = BytesMut::new();
+        let ask = Ask { id: 7, body: Body::Query { query: vec![1, 2], stale: true } };
+        put(&ask, &mut buffer);
+        let whole = buffer.clone();
+        let back: Ask = take(&mut buffer).unwrap().unwrap();
+        assert_eq!(back.id, 7);
+        let mut rng = quorate_transport::Rng::new(1);
+        for _ in 0..10_000 {
+            let mut bad = whole.clone();
+            let at = rng.below(bad.len() as u64) as usize;
+            bad[at] = rng.next_u64() as u8;
+            let _ = take::<Ask>(&mut bad);
+            let _ = take::<Said>(&mut whole.clone());
+        }
+    }
+}
