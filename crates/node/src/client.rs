@@ -1,6 +1,6 @@
 //! A client: it follows the leader, and retries only what is safe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::kv;
@@ -176,8 +176,8 @@ impl Client {
         // A lost answer leaves a session that nobody uses: harmless.
         match self.until_done(&Body::Open, true).await? {
             Answer::Opened(id) => {
-                let state = Mutex::new(SessionState { next: 1, open: BTreeMap::new() });
-                Ok(Session { client: self.clone(), id, state })
+                let state = Mutex::new(SessionState { next: 1, open: BTreeSet::new() });
+                Ok(Session { client: self.clone(), id, state, ended: Notify::new() })
             }
             _ => Err(ClientError::Unknown),
         }
@@ -283,12 +283,33 @@ pub(crate) struct Session {
     client: Client,
     id: u64,
     state: Mutex<SessionState>,
+    /// A command under way has ended.
+    ended: Notify,
 }
+
+/// How far the newest command may be ahead of the oldest unanswered one: less than the answers
+/// that a replica remembers, or the oldest could be forgotten while it is retried.
+const AHEAD_MAX: u64 = 200;
 
 struct SessionState {
     next: u64,
     /// Numbers under way.
-    open: BTreeMap<u64, ()>,
+    open: BTreeSet<u64>,
+}
+
+impl SessionState {
+    /// The next number, and the one up to which all is answered; `None` when it would be too far
+    /// ahead.
+    fn begin(&mut self) -> Option<(u64, u64)> {
+        let sequence = self.next;
+        let oldest = self.open.first().copied().unwrap_or(sequence);
+        if sequence - oldest >= AHEAD_MAX {
+            return None;
+        }
+        self.next += 1;
+        self.open.insert(sequence);
+        Some((sequence, oldest - 1))
+    }
 }
 
 impl Session {
@@ -308,18 +329,18 @@ impl Session {
     }
 
     async fn apply(&self, command: &Bytes) -> Result<bool, ClientError> {
-        let (sequence, answered) = {
-            let mut state = lock(&self.state);
-            let sequence = state.next;
-            state.next += 1;
-            state.open.insert(sequence, ());
-            let oldest = state.open.first_key_value().map_or(sequence, |(oldest, ())| *oldest);
-            (sequence, oldest - 1)
+        let (sequence, answered) = loop {
+            let ended = self.ended.notified();
+            match lock(&self.state).begin() {
+                Some(begun) => break begun,
+                None => ended.await,
+            }
         };
         let stamp = Some((self.id, sequence, answered));
         let body = Body::Apply { stamp, command: command.to_vec() };
         let result = self.client.until_done(&body, true).await;
         lock(&self.state).open.remove(&sequence);
+        self.ended.notify_waiters();
         match result? {
             Answer::Done(output) => Ok(output == [1]),
             _ => Err(ClientError::Unknown),

@@ -98,16 +98,18 @@ async fn load_and_kill(
     let (reached, mut due) = tokio::sync::mpsc::channel(options.kills.max(1));
     let mut left = points.into_iter().peekable();
     let loading = load::load(client, rows, move |done| {
-        while left.next_if(|point| *point <= done).is_some() {
-            let _ = reached.try_send(());
-        }
+        left.next_if(|point| *point <= done)?;
+        let (go_on, held) = tokio::sync::oneshot::channel();
+        let _ = reached.try_send(go_on);
+        Some(held)
     });
     let nodes = processes.clients();
     let killing = async {
-        while due.recv().await.is_some() {
+        while let Some(go_on) = due.recv().await {
             let Ok(victim) = wait_for_leader(client, &nodes, None).await else { continue };
             processes.kill(victim)?;
             let killed = Instant::now();
+            let _ = go_on.send(());
             println!("  killed node {victim}, the leader (SIGKILL)");
             if nodes.len() > 1 {
                 let leader = wait_for_leader(client, &nodes, Some(victim)).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -68,13 +68,6 @@ impl Progress {
             println!("  {done} of {} rows", self.total);
         }
     }
-
-    pub(crate) fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => println!("{text}"),
-        }
-    }
 }
 
 impl Drop for Progress {
@@ -85,15 +78,17 @@ impl Drop for Progress {
     }
 }
 
-/// Writes every row once, however often it takes. `at` hears of each acknowledged row.
+/// Writes every row once, however often it takes. `at` hears of each acknowledged row; no further
+/// row is begun until the receiver it gives back is done.
 pub(crate) async fn load(
     client: &Client,
     rows: &[Row],
-    mut at: impl FnMut(usize),
+    mut at: impl FnMut(usize) -> Option<oneshot::Receiver<()>>,
 ) -> Result<Report, ClientError> {
     let session = Arc::new(client.session().await?);
     let begun = Instant::now();
-    let room = Arc::new(Semaphore::new(UNDER_WAY));
+    let room = Arc::new(Semaphore::new(UNDER_WAY.min(rows.len().div_ceil(8))));
+    let mut held: Option<oneshot::Receiver<()>> = None;
     let mut progress = Progress::new("loading", rows.len());
     let mut tasks = JoinSet::new();
     let mut history = Vec::with_capacity(rows.len());
@@ -103,7 +98,14 @@ pub(crate) async fn load(
     let since = |at: Instant| (at - begun).as_nanos() as u64;
     let mut next = 0;
     while done + unknown < rows.len() {
-        while next < rows.len()
+        if tasks.is_empty()
+            && let Some(held) = held.take()
+        {
+            let _ = held.await;
+        }
+        held = held.filter(|held| !held.is_terminated() && held.is_empty());
+        while held.is_none()
+            && next < rows.len()
             && let Ok(permit) = Arc::clone(&room).try_acquire_owned()
         {
             let (session, (key, value)) = (Arc::clone(&session), rows[next].clone());
@@ -124,7 +126,7 @@ pub(crate) async fn load(
                 last = last.max(answered);
                 history.push((row, since(asked), Some(since(answered))));
                 progress.at(done);
-                at(done);
+                held = at(done).or(held);
             }
             Err(ClientError::Unknown | ClientError::NoQuorum(_)) => {
                 unknown += 1;

@@ -158,7 +158,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Load { file, cluster } => {
             let rows = table::read(Some(&file))?;
-            let report = load::load(&cluster.client(), &rows, |_| {}).await?;
+            let report = load::load(&cluster.client(), &rows, |_| None).await?;
             println!("{report}");
         }
         Command::Verify { file, cluster } => {
