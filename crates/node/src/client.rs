@@ -331,7 +331,8 @@ impl Session {
     async fn apply(&self, command: &Bytes) -> Result<bool, ClientError> {
         let (sequence, answered) = loop {
             let ended = self.ended.notified();
-            match lock(&self.state).begin() {
+            let begun = lock(&self.state).begin();
+            match begun {
                 Some(begun) => break begun,
                 None => ended.await,
             }

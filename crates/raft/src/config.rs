@@ -25,9 +25,10 @@ pub struct Config {
     pub election_timeout_min: Duration,
     /// The greatest such silence; the wider the span, the fewer split votes. Default 600 ms.
     pub election_timeout_max: Duration,
-    /// How long a follower waits at the most before it asks for votes when the connection to its
-    /// leader was closed. Default 10 ms.
-    pub link_down_delay_max: Duration,
+    /// When the connection to the leader was closed, followers ask for votes one after the other,
+    /// this far apart, in the order of `voters`: long enough for one election, so that they do not
+    /// split the vote. Default 10 ms.
+    pub link_down_stagger: Duration,
     /// How long an unanswered append may be under way before it is sent again. Default 150 ms.
     pub resend_after: Duration,
     /// Payload of one batch at most, and so of one proposal, in bytes. Default 1 MiB.
@@ -64,7 +65,7 @@ impl Config {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),
-            link_down_delay_max: Duration::from_millis(10),
+            link_down_stagger: Duration::from_millis(10),
             resend_after: Duration::from_millis(150),
             batch_bytes_max: 1 << 20,
             append_bytes_max: 1 << 20,

@@ -154,11 +154,14 @@ impl Raft {
     }
 
     /// The connection to the leader was closed: it has likely died. Others notice as well, so the
-    /// one whose short wait ends first finds them willing.
+    /// one whose turn is first finds them willing.
     pub(crate) fn on_leader_link_down(&mut self, now: Time) {
         self.contact = None;
-        let wait = self.rng.duration(core::time::Duration::ZERO, self.config.link_down_delay_max);
-        self.election_at = self.election_at.min(now + wait);
+        let others = self.config.voters.iter().filter(|voter| Some(**voter) != self.leader);
+        let turn = others.take_while(|voter| **voter != self.node).count() as u32;
+        let stagger = self.config.link_down_stagger;
+        let jitter = self.rng.duration(core::time::Duration::ZERO, stagger / 4);
+        self.election_at = self.election_at.min(now + stagger * turn + jitter);
     }
 
     /// True while this node stays true to a leader it has heard of late; a leader itself is until
