@@ -24,9 +24,8 @@ pub struct Identity {
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// The directory belongs to another node or cluster: the caller's fault.
-    #[error("{path} belongs to node {found_node} of cluster {found_cluster}, not to node {node} of cluster {cluster}",
-        path = .path.display(), found_node = .found.node.0, found_cluster = .found.cluster.0,
-        node = .node.0, cluster = .cluster.0)]
+    #[error("{path} belongs to {} of {}, not to {node} of {cluster}", .found.node, .found.cluster,
+        path = .path.display())]
     Other {
         /// The directory.
         path: PathBuf,

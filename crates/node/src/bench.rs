@@ -47,7 +47,8 @@ pub(crate) async fn run(options: &Options, client: &Client) -> anyhow::Result<()
     }
     let ms = |quantile: f64| all.value_at_quantile(quantile) as f64 / 1e6;
     println!(
-        "{} clients, {} {} B: {:.0} ops/s; latency ms p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} max {:.2}; {failed} failed",
+        "{} clients, {} {} B: {:.0} ops/s; latency ms p50 {:.2} p90 {:.2} p99 {:.2} p99.9 {:.2} \
+         max {:.2}; {failed} failed",
         options.clients,
         if options.reads { "linearizable reads of" } else { "puts of" },
         options.value_bytes,

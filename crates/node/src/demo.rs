@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
     pub(crate) nodes: u64,
-    /// The table to load, tabs or commas between columns, keys first; capitals of Europe if not given
+    /// The table to load, tabs or commas between columns, keys first [default: Europe's capitals]
     #[arg(long)]
     pub(crate) load: Option<PathBuf>,
     /// How often the leader is killed while the table loads

@@ -102,7 +102,12 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 struct Cluster {
     /// The nodes' addresses for clients, as `1=host:port,2=host:port,…`
-    #[arg(long, env = "QUORATE_NODES", value_parser = parse_nodes, default_value = "1=127.0.0.1:7201")]
+    #[arg(
+        long,
+        env = "QUORATE_NODES",
+        value_parser = parse_nodes,
+        default_value = "1=127.0.0.1:7201"
+    )]
     nodes: BTreeMap<u64, String>,
     /// Give an operation up after this many seconds
     #[arg(long, default_value_t = 10)]

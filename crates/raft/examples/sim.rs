@@ -56,7 +56,8 @@ fn one(seed: u64, trace: bool) -> ExitCode {
         outcome.trace.iter().skip(skip).for_each(|line| println!("{line}"));
     }
     println!(
-        "seed {seed}: {:.0} simulated s, {} events, {} operations, {} faults, {} leaders, digest {:032x}",
+        "seed {seed}: {:.0} simulated s, {} events, {} operations, {} faults, {} leaders, \
+         digest {:032x}",
         outcome.seconds,
         outcome.events,
         outcome.acknowledged,

@@ -146,7 +146,8 @@ mod tests {
         let node = NodeId(1);
         let good = Config::new([node, NodeId(2), NodeId(3)]);
         assert_eq!(good.validate(node), Ok(()));
-        let breaks: [(&str, fn(&mut Config)); 6] = [
+        type Break = (&'static str, fn(&mut Config));
+        let breaks: [Break; 6] = [
             ("voters", |c| c.voters.clear()),
             ("voters", |c| c.voters.push(NodeId(1))),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_secs(1)),

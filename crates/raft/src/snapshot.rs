@@ -278,10 +278,10 @@ impl Raft {
         let Some((ticket, id)) = self.snapshots.clean else {
             return;
         };
+        let is_older =
+            |pace: &Pace| matches!(pace, Pace::Snapshot { snapshot, .. } if snapshot.id < id);
         let sends_older = match &self.role {
-            Role::Leader(leader) => leader.peers.values().any(
-                |progress| matches!(progress.pace, Pace::Snapshot { snapshot, .. } if snapshot.id < id),
-            ),
+            Role::Leader(leader) => leader.peers.values().any(|peer| is_older(&peer.pace)),
             _ => false,
         };
         if ticket <= self.durable && !sends_older {

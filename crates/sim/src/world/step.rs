@@ -1,0 +1,197 @@
+//! One input to one node, and everything that follows from it.
+
+use quorate_transport::{BurstId, NodeId, Shell, Time};
+
+use super::{Ask, Event, System, Violation, World};
+use crate::node::{JOURNAL_BYTES_MAX, Life};
+
+impl<S: System> World<S> {
+    pub(super) fn on_alarm(&mut self, node: NodeId, alarm: u64) -> Result<(), Violation> {
+        if let Some(resume) = self.paused(node) {
+            self.push(resume, Event::Alarm { node, alarm });
+            return Ok(());
+        }
+        let true_now = self.now;
+        let mut alarms = Vec::new();
+        let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let now = slot.clock.local(true_now);
+        let rng = &mut self.streams.work;
+        let up = slot.life.is_some();
+        match &mut slot.life {
+            Some(life) => {
+                let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
+                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+                self.system.alarm(node, alarm, Some(&mut life.app), &mut ask);
+            }
+            None => {
+                let mut ask = Ask { host: None, now, true_now, alarms: &mut alarms, rng };
+                self.system.alarm(node, alarm, None, &mut ask);
+            }
+        }
+        for (node, nanos, alarm) in alarms {
+            self.push(nanos, Event::Alarm { node, alarm });
+        }
+        if up { self.step(node, |_, _| ()) } else { Ok(()) }
+    }
+
+    /// One input to one node, and everything that follows from it at once.
+    pub(super) fn step(
+        &mut self,
+        node: NodeId,
+        input: impl FnOnce(&mut Life<S::App>, Time),
+    ) -> Result<(), Violation> {
+        let true_now = self.now;
+        let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let now = slot.clock.local(true_now);
+        let Some(life) = &mut slot.life else { return Ok(()) };
+        input(life, now);
+        self.drain(node);
+        if self.streams.order.chance_ppm(self.plan.settle_ppm) {
+            return self.settle(node);
+        }
+        let life_number = self.nodes[&node].incarnation;
+        if let Some(life) = self.life_mut(node)
+            && !std::mem::replace(&mut life.settle_due, true)
+        {
+            let delay = self.streams.order.between(1_000, 500_000);
+            self.push(delay, Event::Settle { node, life: life_number });
+        }
+        self.finish(node)
+    }
+
+    pub(super) fn settle(&mut self, node: NodeId) -> Result<(), Violation> {
+        let true_now = self.now;
+        let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let now = slot.clock.local(true_now);
+        let Some(life) = &mut slot.life else { return Ok(()) };
+        life.settle_due = false;
+        if let Some(burst) = life.host.settle(now, &mut life.hands) {
+            life.written = Some(burst);
+        }
+        self.drain(node);
+        self.write(node);
+        self.finish(node)
+    }
+
+    /// Writes what was appended and begins a sync, unless one is under way.
+    pub(super) fn write(&mut self, node: NodeId) {
+        let Some(slot) = self.nodes.get_mut(&node) else { return };
+        let Some(life) = &mut slot.life else { return };
+        if life.hands.dead.is_some() || life.written.is_none() || life.syncing.is_some() {
+            return;
+        }
+        if let Err(error) = life.hands.wal.write() {
+            life.hands.dead = Some(format!("journal: {error}"));
+            return;
+        }
+        life.syncing = life.written.take();
+        let stall = std::mem::take(&mut slot.stall);
+        let nanos = stall + self.streams.disk.between(50_000, self.plan.sync_max);
+        let life = slot.incarnation;
+        self.push(nanos, Event::Synced { node, life });
+    }
+
+    pub(super) fn synced(&mut self, node: NodeId) -> Result<(), Violation> {
+        let Some(life) = self.life_mut(node) else { return Ok(()) };
+        let Some(burst) = life.syncing.take() else { return Ok(()) };
+        if let Err(error) = life.hands.wal.sync() {
+            life.hands.dead = Some(format!("journal: {error}"));
+            return self.finish(node);
+        }
+        let pin = (life.hands.wal.disk_bytes() > JOURNAL_BYTES_MAX)
+            .then(|| life.hands.wal.oldest_live())
+            .flatten();
+        self.step(node, |life, now| {
+            life.host.durable(now, BurstId(burst.0), &mut life.hands);
+            if let Some((key, before)) = pin {
+                life.host.checkpoint(now, key, before, &mut life.hands);
+            }
+        })?;
+        self.write(node);
+        self.finish(node)
+    }
+
+    /// Lets the application take what was said until nothing more is.
+    pub(super) fn drain(&mut self, node: NodeId) {
+        let true_now = self.now;
+        let Some(slot) = self.nodes.get_mut(&node) else { return };
+        let now = slot.clock.local(true_now);
+        let Some(life) = &mut slot.life else { return };
+        if life.hands.dead.is_some() {
+            return; // a dead process hears nothing
+        }
+        let mut alarms = Vec::new();
+        let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
+        let rng = &mut self.streams.work;
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+        self.system.drain(node, &mut life.app, &mut ask);
+        for (node, nanos, alarm) in alarms {
+            self.push(nanos, Event::Alarm { node, alarm });
+        }
+    }
+
+    /// After a step: frames leave, the dead are buried, invariants are checked, timers are set.
+    pub(super) fn finish(&mut self, node: NodeId) -> Result<(), Violation> {
+        let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
+        let from = slot.peer();
+        let life_number = slot.incarnation;
+        let Some(life) = &mut slot.life else { return Ok(()) };
+        let sent = std::mem::take(&mut life.hands.sent);
+        let stored = std::mem::take(&mut life.hands.stored);
+        let spoke = !sent.is_empty();
+        let in_disk = slot.disk.is_down() || slot.snapshots.is_down();
+        let dead = life.hands.dead.take().or(in_disk.then(|| "crash in a disk call".into()));
+        let halted = life.hands.halted.take();
+        for (to, class, frame) in sent {
+            for delay in self.net.routes(from.node, to, &mut self.streams.net) {
+                let frame = frame.clone();
+                self.push(delay, Event::Deliver { to, from, class, frame });
+            }
+        }
+        if let Some(what) = halted {
+            return Err(self.violation(node, format!("halted: {what}")));
+        }
+        if let Some(why) = dead {
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{:>12} {node} died: {why}", ""));
+            }
+            self.kill(node, None);
+            return Ok(());
+        }
+        for (key, stored) in stored {
+            let delay = self.streams.disk.between(20_000, self.plan.sync_max);
+            self.push(delay, Event::Stored { node, life: life_number, key, stored });
+        }
+        if let Some(life) = self.nodes[&node].life.as_ref()
+            && let Some(trace) = &mut self.trace
+        {
+            let status = self.system.status(&life.app, &life.host);
+            if !status.is_empty() {
+                trace.push(format!("{:>12} {node} {status}", ""));
+            }
+        }
+        let life = self.nodes[&node].life.as_ref();
+        if let Some(life) = life
+            && let Err(what) = self.system.check(node, &life.app, &life.host)
+        {
+            return Err(self.violation(node, what));
+        }
+        self.reschedule(node);
+        self.strike_armed(node, spoke);
+        Ok(())
+    }
+
+    pub(super) fn reschedule(&mut self, node: NodeId) {
+        let now = self.now;
+        let Some(slot) = self.nodes.get_mut(&node) else { return };
+        let life_number = slot.incarnation;
+        let Some(life) = &mut slot.life else { return };
+        let at = life.deadline().map(|deadline| slot.clock.true_time(deadline).max(now));
+        if at != life.timer_at {
+            life.timer_at = at;
+            if let Some(at) = at {
+                self.push(at - now, Event::Timer { node, life: life_number, at });
+            }
+        }
+    }
+}
