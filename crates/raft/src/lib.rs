@@ -4,6 +4,10 @@
 
 extern crate alloc;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod workspace_readme {}
+
 mod batch;
 mod config;
 mod election;
