@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+pub mod explorer;
 pub mod linearizability;
 pub mod marks;
 mod nemesis;
