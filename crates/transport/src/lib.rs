@@ -12,8 +12,14 @@ mod host;
 mod ids;
 mod link;
 mod machine;
+#[cfg(feature = "mem")]
+pub mod mem;
 mod outbox;
 mod rng;
+#[cfg(any(feature = "mem", feature = "tcp", feature = "conformance"))]
+mod shell;
+#[cfg(all(feature = "tcp", not(loom)))]
+pub mod tcp;
 mod time;
 mod wire;
 
@@ -35,6 +41,10 @@ pub use machine::{
 };
 pub use outbox::{Effect, Outbox};
 pub use rng::Rng;
+#[cfg(all(feature = "conformance", not(loom)))]
+pub use shell::conformance;
+#[cfg(any(feature = "mem", feature = "tcp", feature = "conformance"))]
+pub use shell::{QueueCap, QueueCaps};
 pub use time::Time;
 pub use wire::{
     Class, Decoder, Encoder, NoRecord, WIRE_VERSION, Wire, WireError, decode_message,
