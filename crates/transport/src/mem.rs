@@ -128,6 +128,25 @@ impl MemTransport {
         self.me
     }
 
+    /// Hands frames over as the TCP reader does, waiting for room: for the models.
+    ///
+    /// # Errors
+    /// [`Closed`]: the receiver is.
+    #[cfg(loom)]
+    pub async fn send_all(
+        &self,
+        to: NodeId,
+        class: Class,
+        frames: Vec<Frame>,
+    ) -> Result<(), Closed> {
+        let inbox = {
+            let members = self.shared.members.lock();
+            let member = members.get(&to).ok_or(Closed)?;
+            Arc::clone(&member.inbox)
+        };
+        inbox.push_all(self.me, class, &mut frames.into()).await
+    }
+
     fn leave(&self) {
         leave(&mut self.shared.members.lock(), self.me);
     }

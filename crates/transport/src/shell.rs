@@ -12,7 +12,9 @@ pub(crate) mod sync;
 pub(crate) use caps::Usage;
 pub use caps::{QueueCap, QueueCaps};
 #[cfg(any(feature = "mem", feature = "tcp"))]
-pub(crate) use inbox::{Inbox, Refused};
+pub(crate) use inbox::Inbox;
+#[cfg(feature = "mem")]
+pub(crate) use inbox::Refused;
 
 #[cfg(any(feature = "mem", feature = "tcp"))]
 use crate::{ATTACHMENTS_MAX, Frame, HEAD_BYTES_MAX};

@@ -194,3 +194,32 @@ fn a_newer_life_closes_the_older_and_its_receiver_is_woken() {
         );
     });
 }
+
+#[test]
+fn a_sender_that_waits_for_room_is_woken_by_the_receiver() {
+    loom::model(|| {
+        let (a, b) = pair(&network(1));
+        let sender = thread::spawn(move || {
+            let frames = vec![frame(1), frame(2), frame(3)];
+            block_on(a.send_all(NodeId(2), Class::Bulk, frames)).unwrap();
+            a
+        });
+        assert_eq!(frames(&b, 3), [1, 2, 3]);
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_that_waits_for_room_is_woken_by_close() {
+    loom::model(|| {
+        let (a, b) = pair(&network(1));
+        let sender = thread::spawn(move || {
+            let frames = vec![frame(1), frame(2)];
+            let sent = block_on(a.send_all(NodeId(2), Class::Bulk, frames));
+            assert_eq!(sent, Err(Closed));
+            a
+        });
+        block_on(b.close());
+        sender.join().unwrap();
+    });
+}

@@ -158,7 +158,8 @@ async fn the_acceptor_refuses_by_reason_and_counts_it() {
     let (_stream, answer) = dial(&a, &newer).await;
     assert_eq!(answer.unwrap().refusal, None);
 
-    let cases: [(Refusal, fn(&mut Hello)); 6] = [
+    type Change = fn(&mut Hello);
+    let cases: [(Refusal, Change); 6] = [
         (Refusal::Version, |h| {
             (h.version_min, h.version_max) = (7, 9)
         }),
@@ -261,7 +262,8 @@ async fn hostile_frames_close_their_connection_only() {
     frame(1, 100).put_flat(&mut good);
     let mut altered = good.to_vec();
     altered[60] ^= 1;
-    let cases: [(&[u8], fn(&PeerStats) -> u64); 4] = [
+    type Counter = fn(&PeerStats) -> u64;
+    let cases: [(&[u8], Counter); 4] = [
         (&u32::MAX.to_le_bytes(), |peer| peer.closed_over_cap),
         (&altered, |peer| peer.closed_garbage),
         (&[1, 0, 0, 0, 0], |peer| peer.closed_garbage),

@@ -17,6 +17,7 @@ use crate::shell::{QueueCaps, Usage};
 use crate::wire::Class;
 
 /// Why a frame was not taken.
+#[cfg(any(feature = "mem", test))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// No room; `first` of an episode that lasts until half the queue is free.
@@ -65,6 +66,7 @@ impl Inbox {
     }
 
     /// Takes a frame, or refuses it because it is the newest.
+    #[cfg(any(feature = "mem", test))]
     pub(crate) fn try_push(&self, from: Peer, class: Class, frame: Frame) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.closed {
@@ -82,7 +84,7 @@ impl Inbox {
     }
 
     /// Takes all of `frames`, in order, waiting for room; those left were not taken.
-    #[cfg(any(feature = "tcp", test))]
+    #[cfg(any(feature = "tcp", test, loom))]
     pub(crate) async fn push_all(
         &self,
         from: Peer,
@@ -92,7 +94,7 @@ impl Inbox {
         poll_fn(|cx| self.poll_push_all(cx, from, class, frames)).await
     }
 
-    #[cfg(any(feature = "tcp", test))]
+    #[cfg(any(feature = "tcp", test, loom))]
     fn poll_push_all(
         &self,
         cx: &Context<'_>,

@@ -137,19 +137,21 @@ mod tests {
     use super::*;
     use crate::ids::Incarnation;
 
+    type Change = fn(&mut TcpConfig);
+
     #[test]
     fn the_field_and_the_rule_are_named() {
         let me = Peer {
             node: NodeId(1),
             incarnation: Incarnation(1),
         };
-        let broken = |change: fn(&mut TcpConfig)| {
+        let broken = |change: Change| {
             let mut config = TcpConfig::new(ClusterId(1), me);
             change(&mut config);
             config.validate().map_err(|error| error.to_string())
         };
         assert_eq!(broken(|_| ()), Ok(()));
-        let cases: [(fn(&mut TcpConfig), &str); 5] = [
+        let cases: [(Change, &str); 5] = [
             (|c| c.frame_bytes_max = 1, "frame_bytes_max"),
             (|c| c.queues.bulk.frames_max = 0, "queues"),
             (|c| c.handshakes_max = 0, "handshakes_max"),
