@@ -606,6 +606,47 @@ async fn close_ends_every_task_and_is_idempotent() {
 }
 
 #[tokio::test]
+async fn close_sends_what_waits_for_a_connection_that_is_not_up_yet() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut patient = config(peer(1, 1));
+    patient.flush_timeout = PATIENCE;
+    let at = listener.local_addr().unwrap().to_string();
+    let a = bind_with(patient, &[(2, at)]);
+    // The dials are held up until the urgent one is found; it alone is answered.
+    let mut held = Vec::new();
+    let mut bytes = [0; HELLO_BYTES];
+    for _ in Class::ALL {
+        let (mut stream, _) = within("a dial", listener.accept()).await.unwrap();
+        stream.read_exact(&mut bytes).await.unwrap();
+        held.push((stream, Hello::decode(&bytes).unwrap()));
+    }
+    let answer = Answer {
+        refusal: None,
+        version_min: 1,
+        version_max: 1,
+        peer: peer(2, 1),
+    };
+    held.sort_by_key(|(_, hello)| hello.class);
+    held[0].0.write_all(&answer.encode()).await.unwrap();
+    link(&a, 2, LinkState::Up).await;
+    a.try_send(NodeId(2), Class::Bulk, frame(3, 50)).unwrap();
+    let read = async {
+        closed(&mut held[0].0).await;
+        held.remove(0);
+        let bulk = &mut held[0].0;
+        bulk.write_all(&answer.encode()).await.unwrap();
+        let mut flat = vec![0; 4 + frame(3, 50).flat_len()];
+        within("the frame", bulk.read_exact(&mut flat))
+            .await
+            .unwrap();
+        held.clear();
+        Frame::from_flat(&Bytes::from(flat).slice(4..)).unwrap()
+    };
+    let (_, got) = tokio::join!(a.close(), read);
+    assert_eq!(got, frame(3, 50));
+}
+
+#[tokio::test]
 async fn close_gives_up_on_a_peer_that_does_not_read() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut quick = config(peer(1, 1));

@@ -151,7 +151,9 @@ impl Node {
     async fn link(&mut self, node: NodeId, state: LinkState) {
         loop {
             if let Some(at) = self.links.iter().position(|link| *link == (node, state)) {
-                self.links.drain(..=at);
+                let later = self.links.split_off(at + 1);
+                self.links.retain(|(other, _)| *other != node);
+                self.links.extend(later);
                 return;
             }
             self.pump(16).await.expect("an open transport");

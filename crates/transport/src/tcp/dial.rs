@@ -28,13 +28,21 @@ const INLINE_BYTES_MAX: usize = 128;
 /// Heads of a burst share one allocation of this size.
 const HEADS_BYTES: usize = 16 << 10;
 
+/// The end of dialing: at once where nothing is queued, else when the time to flush is over.
+async fn done(shared: &Shared, peer: &PeerState, class: Class) {
+    shared.stopped(peer, Phase::Flushing).await;
+    if !peer.outbound(class).is_finished() {
+        shared.stopped(peer, Phase::Closed).await;
+    }
+}
+
 /// Dials until the transport closes or forgets the peer.
 pub(super) async fn run(shared: Arc<Shared>, peer: Arc<PeerState>, class: Class) {
     let mut backoff = Backoff::new(&shared, &peer, class);
     loop {
         let attempt = tokio::select! {
             biased;
-            () = shared.stopped(&peer, Phase::Flushing) => return,
+            () = done(&shared, &peer, class) => return,
             attempt = connect(&shared, &peer, class) => attempt,
         };
         match attempt {
@@ -50,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<PeerState>, class: Class)
         }
         tokio::select! {
             biased;
-            () = shared.stopped(&peer, Phase::Flushing) => return,
+            () = done(&shared, &peer, class) => return,
             () = peer.nudged(class) => {}
             () = sleep(backoff.next()) => {}
         }

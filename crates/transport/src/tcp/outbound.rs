@@ -80,9 +80,13 @@ impl Outbound {
         self.state.lock().open = true;
     }
 
-    /// The peer is gone: what waited is lost; how many frames that was.
+    /// The peer is gone: what waited is lost; how many frames that was. A closed queue keeps
+    /// what it has: its own connection may still stand, or come.
     pub(super) fn shut(&self) -> usize {
         let mut state = self.state.lock();
+        if state.closed {
+            return 0;
+        }
         state.open = false;
         state.full = false;
         state.usage = Usage::default();
@@ -100,6 +104,12 @@ impl Outbound {
         if let Some(writer) = writer {
             writer.wake();
         }
+    }
+
+    /// True once closed, with nothing left to write.
+    pub(super) fn is_finished(&self) -> bool {
+        let state = self.state.lock();
+        state.closed && state.frames.is_empty()
     }
 
     /// Waits for frames and moves the next batch of them into `into`; nothing is taken by a

@@ -128,9 +128,10 @@ impl Shared {
     }
 
     pub(super) async fn close(&self) {
+        // Closed queues first: whoever sees the phase then also sees what is left to write.
+        self.peers().iter().for_each(|peer| peer.close());
         self.enter(Phase::Flushing);
         self.inbox.close();
-        self.peers().iter().for_each(|peer| peer.close());
         let mut tasks = self.tasks.subscribe();
         let flushed = timeout(
             self.config.flush_timeout,
