@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 use crate::run::say;
 use crate::workspace::Workspace;
 
-/// Crates with models: each has an integration test named `loom` under `#![cfg(loom)]`.
-const CRATES: &[&str] = &["transport"];
+/// `(crate, features)`: each has an integration test named `loom` under `#![cfg(loom)]`.
+const CRATES: &[(&str, &str)] = &[("transport", "mem")];
 
 /// Two preemptions find nearly every bug and finish; three can take hours.
 pub(crate) const PREEMPTIONS_MAX: u32 = 2;
@@ -24,15 +24,18 @@ pub(crate) struct Args {
 /// Runs the models of one crate, or of all.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if let Some(only) = &args.only {
-        if !CRATES.contains(&only.as_str()) {
-            bail!("no loom models in `{only}`; there are in: {}", CRATES.join(", "));
+        let known: Vec<&str> = CRATES.iter().map(|(name, _)| *name).collect();
+        if !known.contains(&only.as_str()) {
+            bail!("no loom models in `{only}`; there are in: {}", known.join(", "));
         }
         workspace.require(&format!("quorate-{only}"), "test", "loom")?;
     }
-    let wanted = |name: &&&str| args.only.as_deref().is_none_or(|only| only == **name);
-    for name in CRATES.iter().filter(wanted) {
+    for (name, features) in CRATES {
+        if args.only.as_deref().is_some_and(|only| only != *name) {
+            continue;
+        }
         if has_models(workspace, name) {
-            models(workspace, name, args.preemptions)?;
+            models(workspace, name, features, args.preemptions)?;
         } else {
             say("-", &format!("no test `loom` in `quorate-{name}` yet: skipped"));
         }
@@ -42,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Whether any listed crate has its models by now.
 pub(crate) fn any(workspace: &Workspace) -> bool {
-    CRATES.iter().any(|name| has_models(workspace, name))
+    CRATES.iter().any(|(name, _)| has_models(workspace, name))
 }
 
 /// Runs all of them with the usual bound, for `test`.
@@ -54,7 +57,7 @@ fn has_models(workspace: &Workspace, name: &str) -> bool {
     workspace.has(&format!("quorate-{name}"), "test", "loom")
 }
 
-fn models(workspace: &Workspace, name: &str, preemptions: u32) -> Result<()> {
+fn models(workspace: &Workspace, name: &str, features: &str, preemptions: u32) -> Result<()> {
     let package = format!("quorate-{name}");
     // Flags of its own need a target folder of its own, or every ordinary build starts over.
     let target = workspace.target.join("loom");
@@ -62,7 +65,17 @@ fn models(workspace: &Workspace, name: &str, preemptions: u32) -> Result<()> {
         Ok(flags) => format!("{flags} --cfg loom"),
         Err(_) => "--cfg loom".to_owned(),
     };
-    let test = ["test", "--release", "-p", &package, "--test", "loom", "--target-dir"];
+    let test = [
+        "test",
+        "--release",
+        "-p",
+        &package,
+        "--features",
+        features,
+        "--test",
+        "loom",
+        "--target-dir",
+    ];
     let cmd = workspace.cargo().args(test).arg(target);
     let cmd = cmd.env("LOOM_MAX_PREEMPTIONS", preemptions.to_string()).env("RUSTFLAGS", flags);
     let line = cmd.line();

@@ -43,14 +43,15 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     let smr = quorate_smr::Config::new(config.members.keys().copied(), Map::default());
     let replica = setup.add::<Smr<Map>>(REPLICA, smr)?;
 
-    let mut tcp = TcpConfig::new(config.peer_listen, config.cluster, me);
+    let mut tcp = TcpConfig::new(config.cluster, me);
+    tcp.listen = config.peer_listen;
     tcp.seed = seed;
     for (node, member) in &config.members {
         if *node != config.node {
             tcp.peers.insert(*node, member.peer.clone());
         }
     }
-    let transport = TcpTransport::bind(tcp).await?;
+    let transport = TcpTransport::bind(tcp)?;
     let clients = TcpListener::bind(config.client_listen)
         .await
         .with_context(|| format!("cannot listen on {} for clients", config.client_listen))?;

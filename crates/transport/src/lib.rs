@@ -4,9 +4,6 @@
 
 extern crate alloc;
 
-#[cfg(feature = "tcp")]
-pub mod tcp;
-
 mod cell;
 mod checksum;
 mod digest;
@@ -15,8 +12,14 @@ mod host;
 mod ids;
 mod link;
 mod machine;
+#[cfg(feature = "mem")]
+pub mod mem;
 mod outbox;
 mod rng;
+#[cfg(any(feature = "mem", feature = "tcp", feature = "conformance"))]
+mod shell;
+#[cfg(all(feature = "tcp", not(loom)))]
+pub mod tcp;
 mod time;
 mod wire;
 
@@ -38,6 +41,10 @@ pub use machine::{
 };
 pub use outbox::{Effect, Outbox};
 pub use rng::Rng;
+#[cfg(all(feature = "conformance", not(loom)))]
+pub use shell::conformance;
+#[cfg(any(feature = "mem", feature = "tcp", feature = "conformance"))]
+pub use shell::{QueueCap, QueueCaps};
 pub use time::Time;
 pub use wire::{
     Class, Decoder, Encoder, NoRecord, WIRE_VERSION, Wire, WireError, decode_message,

@@ -1,204 +1,199 @@
-//! Accepting peers, and reading what they send.
+//! The receiving half: accepts, shakes hands, reads frames into the inbox.
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::hello::{Hello, Refusal, answer};
-use super::{Shared, lock};
-use crate::frame::Frame;
 use crate::ids::Peer;
-use crate::link::Incoming;
-use crate::machine::LinkState;
+use crate::tcp::peer::{Connection, PeerState};
+use crate::tcp::shared::{Handshake, Phase, Shared};
+use crate::tcp::stats::End;
+use crate::tcp::wire::{
+    Answer, HELLO_BYTES, Hello, PONG, Piece, Refusal, SplitError, VERSION_MAX, VERSION_MIN, split,
+};
 use crate::wire::Class;
 
-const READ_BYTES: usize = 64 << 10;
+/// One read asks for this much.
+const READ_BYTES: usize = 256 << 10;
+/// With less room than this the buffer grows before the next read.
+const READ_BYTES_LEAST: usize = 16 << 10;
+/// The pause after the system refused to accept, so that it is not asked in a tight loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Accepts until the transport closes.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
-    let mut closed = shared.closed.subscribe();
-    let room = Arc::new(Semaphore::new(shared.config.handshakes_max));
-    let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
+            biased;
+            () = shared.reached(Phase::Flushing) => return,
             accepted = listener.accept() => accepted,
-            Some(_) = tasks.join_next() => continue,
-            _ = closed.wait_for(|closed| *closed) => return,
         };
-        let Ok((stream, _)) = accepted else {
-            // Out of descriptors, most likely: give others time to close theirs.
-            sleep(shared.config.backoff_min).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            shared.count(|stats| stats.crowded += 1);
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        tasks.spawn(async move {
-            let patience = shared.config.handshake_timeout;
-            if let Ok(Ok((stream, hello, end))) = timeout(patience, shake(&shared, stream)).await {
-                drop(permit);
-                serve(&shared, stream, hello, end).await;
+        match accepted {
+            Ok((stream, _)) => {
+                let handshake = shared.handshake();
+                shared.spawn(serve(Arc::clone(&shared), stream, handshake));
             }
-        });
-    }
-}
-
-/// Hears who it is, and says whether that is welcome.
-async fn shake(
-    shared: &Shared,
-    mut stream: TcpStream,
-) -> io::Result<(TcpStream, Hello, Arc<Notify>)> {
-    stream.set_nodelay(true)?;
-    let judged = match Hello::read(&mut stream).await? {
-        Ok(hello) => judge(shared, &hello).map(|end| (hello, end)),
-        Err(refusal) => Err(refusal),
-    };
-    answer(&mut stream, judged.as_ref().map(|_| ()).map_err(|refusal| *refusal)).await?;
-    match judged {
-        Ok((hello, end)) => Ok((stream, hello, end)),
-        Err(refusal) => {
-            shared.count(|stats| *stats.refused.entry(refusal).or_default() += 1);
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
-        }
-    }
-}
-
-/// Welcomes a peer's newest life; what its earlier connections were is ended.
-fn judge(shared: &Shared, hello: &Hello) -> Result<Arc<Notify>, Refusal> {
-    if hello.cluster != shared.config.cluster {
-        return Err(Refusal::WrongCluster);
-    }
-    if hello.to != shared.config.me.node {
-        return Err(Refusal::WrongDestination);
-    }
-    let mut peers = lock(&shared.peers);
-    let state = peers.get_mut(&hello.from.node).ok_or(Refusal::UnknownPeer)?;
-    if hello.from.incarnation < state.incarnation {
-        return Err(Refusal::OlderIncarnation);
-    }
-    if hello.from.incarnation > state.incarnation {
-        state.incarnation = hello.from.incarnation;
-        state.incoming.values().for_each(|end| end.notify_one());
-        state.incoming.clear();
-    }
-    let end = Arc::new(Notify::new());
-    if let Some(before) = state.incoming.insert(hello.class, Arc::clone(&end)) {
-        before.notify_one();
-    }
-    // It is there: whoever waits to dial it need not wait longer.
-    state.nudge.notify_waiters();
-    Ok(end)
-}
-
-async fn serve(shared: &Shared, mut stream: TcpStream, hello: Hello, end: Arc<Notify>) {
-    let mut closed = shared.closed.subscribe();
-    tokio::select! {
-        result = read(shared, &mut stream, hello.from, hello.class) => {
-            if result.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData) {
-                shared.count(|stats| stats.malformed += 1);
+            Err(_) => {
+                shared.count_accept_error();
+                sleep(ACCEPT_PAUSE).await;
             }
         }
-        () = end.notified() => return, // a newer connection has taken its place
-        _ = closed.wait_for(|closed| *closed) => return,
-    }
-    if hello.class == Class::Urgent {
-        shared.link(hello.from.node, LinkState::Down);
-        // If only this connection broke, the one that was dialed says so at its next write; if the
-        // peer lives, it dials again and is told to be up by a fresh dial of ours.
-        if let Some(queue) = shared.outgoing.get(&(hello.from.node, Class::Urgent)) {
-            queue.wake.notify_one();
-        }
     }
 }
 
-async fn read(shared: &Shared, stream: &mut TcpStream, from: Peer, class: Class) -> io::Result<()> {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    loop {
-        while let Some(flat) = split(&mut buffer, shared.config.frame_bytes_max)? {
-            let frame = Frame::from_flat(&flat)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            deliver(shared, Incoming::Frame { from, class, frame }, flat.len(), class).await?;
-        }
-        if buffer.capacity() - buffer.len() < READ_BYTES / 4 {
-            let want = wanted(&buffer).saturating_sub(buffer.len()).min(4 << 20);
-            buffer.reserve(want.max(READ_BYTES));
-        }
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
-async fn deliver(
-    shared: &Shared,
-    incoming: Incoming,
-    bytes: usize,
+/// Who was accepted, and for what.
+struct Guest {
+    peer: Arc<PeerState>,
+    from: Peer,
     class: Class,
-) -> io::Result<()> {
-    shared.count(|stats| stats.received += 1);
-    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    if class == Class::Urgent {
-        return shared.urgent.send(incoming).await.map_err(|_| gone(()));
-    }
-    // Larger than the whole budget: it goes alone.
-    let kib = (bytes >> 10).clamp(1, shared.config.inbox_bytes_max >> 10) as u32;
-    let permit = Arc::clone(&shared.budget).acquire_many_owned(kib).await;
-    let permit = permit.map_err(|_| gone(()))?;
-    shared.bulk.send((incoming, permit)).await.map_err(|_| gone(()))
+    connection: Connection,
 }
 
-/// How many bytes the frame at the front needs in all.
-fn wanted(buffer: &[u8]) -> usize {
-    match buffer.first_chunk::<4>() {
-        Some(len) => 4 + u32::from_le_bytes(*len) as usize,
-        None => 4,
-    }
+async fn serve(shared: Arc<Shared>, mut stream: TcpStream, handshake: Handshake) {
+    let shaken = tokio::select! {
+        biased;
+        () = shared.reached(Phase::Flushing) => return,
+        () = handshake.end.notified() => return,
+        shaken = timeout(shared.config.handshake_timeout, shake(&shared, &mut stream)) => shaken,
+    };
+    drop(handshake);
+    let guest = match shaken {
+        Ok(Ok(guest)) => guest,
+        Ok(Err(Rejected::Refused)) => return,
+        Ok(Err(Rejected::Garbage)) => return shared.count_garbage(),
+        Ok(Err(Rejected::Gone)) | Err(_) => return shared.count_unfinished(),
+    };
+    let Guest { peer, from, class, connection } = guest;
+    let answer = answer(None, shared.config.me);
+    let (read, mut write) = stream.into_split();
+    let end = tokio::select! {
+        biased;
+        () = connection.end.notified() => End::Replaced,
+        () = shared.stopped(&peer, Phase::Flushing) => End::Stopped,
+        end = async {
+            match timeout(shared.config.write_timeout, write.write_all(&answer.encode())).await {
+                Ok(Ok(())) => receive(read, write, &shared, &peer, from, class).await,
+                _ => End::Closed,
+            }
+        } => end,
+    };
+    peer.counters.ended(end);
+    peer.accepted_ended(&shared.inbox, class, connection.id);
 }
 
-/// Takes a whole frame off the front. A small one is copied, so that it pins no large buffer.
-pub(super) fn split(buffer: &mut BytesMut, max: usize) -> io::Result<Option<Bytes>> {
-    if buffer.len() < 4 {
-        return Ok(None);
-    }
-    let want = wanted(buffer);
-    if want - 4 > max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the frame is over the cap"));
-    }
-    if buffer.len() < want {
-        return Ok(None);
-    }
-    if want < READ_BYTES / 4 {
-        let flat = Bytes::copy_from_slice(&buffer[4..want]);
-        buffer.advance(want);
-        return Ok(Some(flat));
-    }
-    buffer.advance(4);
-    Ok(Some(buffer.split_to(want - 4).freeze()))
+enum Rejected {
+    /// Answered and counted.
+    Refused,
+    Garbage,
+    Gone,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Reads a hello and judges it; a refusal is answered at once.
+async fn shake(shared: &Shared, stream: &mut TcpStream) -> Result<Guest, Rejected> {
+    let _ = stream.set_nodelay(true);
+    let mut bytes = [0; HELLO_BYTES];
+    let read = stream.read_exact(&mut bytes).await;
+    read.map_err(|_| Rejected::Gone)?;
+    let hello = Hello::decode(&bytes).map_err(|_| Rejected::Garbage)?;
+    let (refusal, named) = match judge(shared, &hello) {
+        Ok(guest) => return Ok(guest),
+        Err(verdict) => verdict,
+    };
+    match shared.peer(hello.from.node) {
+        Some(peer) => peer.refused(refusal),
+        None => shared.refused_stranger(refusal),
+    }
+    let answer = answer(Some(refusal), named);
+    let _ = stream.write_all(&answer.encode()).await;
+    let _ = stream.shutdown().await;
+    Err(Rejected::Refused)
+}
 
-    #[test]
-    fn frames_are_cut_where_they_end_and_hostile_lengths_are_refused() {
-        let mut buffer = BytesMut::new();
-        for len in [0u32, 3, 50_000] {
-            buffer.extend_from_slice(&len.to_le_bytes());
-            buffer.extend_from_slice(&std::vec![9; len as usize]);
+/// Accepts a hello, or says why not and whom the answer names.
+fn judge(shared: &Shared, hello: &Hello) -> Result<Guest, (Refusal, Peer)> {
+    let me = shared.config.me;
+    let refuse = |refusal| Err((refusal, me));
+    if hello.version_max < VERSION_MIN || hello.version_min > VERSION_MAX {
+        return refuse(Refusal::Version);
+    }
+    if hello.cluster != shared.config.cluster {
+        return refuse(Refusal::WrongCluster);
+    }
+    if hello.to != me.node {
+        return refuse(Refusal::WrongNode);
+    }
+    let Some(peer) = shared.peer(hello.from.node) else {
+        return refuse(Refusal::UnknownPeer);
+    };
+    let Some(class) = Class::from_byte(hello.class) else {
+        return refuse(Refusal::BadClass);
+    };
+    match peer.accepted(&shared.inbox, class, hello.from.incarnation) {
+        Ok(connection) => Ok(Guest { peer, from: hello.from, class, connection }),
+        Err(older) => {
+            let node = hello.from.node;
+            let incarnation = older.newest;
+            Err((Refusal::OlderIncarnation, Peer { node, incarnation }))
         }
-        for len in [0, 3, 50_000] {
-            assert_eq!(split(&mut buffer, 50_000).unwrap().unwrap().len(), len);
+    }
+}
+
+fn answer(refusal: Option<Refusal>, peer: Peer) -> Answer {
+    Answer { refusal, version_min: VERSION_MIN, version_max: VERSION_MAX, peer }
+}
+
+/// Reads until the connection ends. While the inbox has no room nothing is read: the sender
+/// then waits, and after its write timeout gives up.
+async fn receive(
+    mut read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    shared: &Shared,
+    peer: &PeerState,
+    from: Peer,
+    class: Class,
+) -> End {
+    let config = &shared.config;
+    let mut buffer = BytesMut::new();
+    let mut frames = VecDeque::new();
+    loop {
+        if buffer.capacity() - buffer.len() < READ_BYTES_LEAST {
+            buffer.reserve(READ_BYTES);
         }
-        assert!(split(&mut buffer, 50_000).unwrap().is_none());
-        buffer.extend_from_slice(&u32::MAX.to_le_bytes());
-        assert!(split(&mut buffer, 50_000).is_err());
+        match timeout(config.idle_timeout, read.read_buf(&mut buffer)).await {
+            Err(_) => return End::Idle,
+            Ok(Ok(0) | Err(_)) => return End::Closed,
+            Ok(Ok(count)) => peer.counters.received_bytes(count),
+        }
+        let mut pinged = false;
+        let broken = loop {
+            match split(&mut buffer, config.frame_bytes_max) {
+                Ok(Some(Piece::Frame(frame))) => frames.push_back(frame),
+                Ok(Some(Piece::Ping)) => pinged = true,
+                Ok(None) => break None,
+                Err(SplitError::OverCap { .. }) => break Some(End::OverCap),
+                Err(SplitError::Frame(_)) => break Some(End::Garbage),
+            }
+        };
+        peer.counters.received_frames(frames.len());
+        let pushed = shared.inbox.push_all(from, class, &mut frames).await;
+        if pushed.is_err() {
+            return End::Stopped;
+        }
+        if let Some(end) = broken {
+            return end;
+        }
+        // One pong for all that one read brought: pings cannot be made to cost a call each.
+        if pinged {
+            match timeout(config.write_timeout, write.write_all(&[PONG])).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::Closed,
+                Err(_) => return End::Slow,
+            }
+        }
     }
 }
