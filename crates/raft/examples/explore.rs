@@ -9,11 +9,11 @@ use quorate_sim::explorer::Bounds;
 
 fn main() -> ExitCode {
     let mut bounds = Bounds {
-        timers: 3,
+        timers: 2,
         losses: 0,
-        crashes: 1,
-        requests: 1,
-        messages_max: 12,
+        crashes: 0,
+        requests: 0,
+        messages_max: 4,
         states_max: 20_000_000,
     };
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     }
     println!("three nodes, terms up to 2, {bounds:?}");
-    let report = explore::run(bounds, false);
+    let report = explore::run(bounds, None, false);
     println!("{report}");
     if report.violation.is_none() && report.complete {
         ExitCode::SUCCESS

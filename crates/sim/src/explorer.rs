@@ -43,6 +43,18 @@ pub struct Model<'a, M: Machine> {
     pub within: &'a dyn Fn(&M) -> bool,
     /// Which records survive a crash: all, unless a bug is planted.
     pub keeps: &'a dyn Fn(&M::Record) -> bool,
+    /// What has happened before the search begins; nothing where `None`.
+    pub prelude: Option<Prelude<'a, M>>,
+}
+
+/// A calm beginning: one timer fires, and what follows is delivered and synced in order.
+pub struct Prelude<'a, M: Machine> {
+    /// Whose timer.
+    pub timer_of: NodeId,
+    /// Nothing reaches this node.
+    pub cut_off: Option<NodeId>,
+    /// It ends when a machine is so, or when nothing is left to do.
+    pub until: &'a dyn Fn(&M) -> bool,
 }
 
 /// What a search came to.
@@ -218,7 +230,30 @@ impl<M: Machine> Model<'_, M> {
                 cell.handle(now, Input::Started, hands);
             });
         }
+        if let Some(prelude) = &self.prelude {
+            state = self.play(prelude, state);
+            state.left = bounds;
+        }
         state
+    }
+
+    fn play(&self, prelude: &Prelude<'_, M>, state: State<M>) -> State<M> {
+        let timer = self.timer(&state, prelude.timer_of.0 as usize - 1);
+        let mut state = timer.map_or(state, |(_, next)| next);
+        loop {
+            state.letters.retain(|letter| Some(letter.to) != prelude.cut_off);
+            let over = state.machines().any(|machine| (prelude.until)(machine));
+            let synced = (0..state.nodes.len()).find_map(|at| self.sync(&state, at));
+            state = match synced {
+                _ if over => return state,
+                Some((_, next)) => next,
+                None if state.letters.is_empty() => return state,
+                None => match self.deliver(&state, 0, true) {
+                    Some((_, next)) => next,
+                    None => return state,
+                },
+            };
+        }
     }
 
     fn start(id: u64, incarnation: u64, now: Time) -> Start {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use quorate_raft::{Config, Index, Proposals, Raft, Record, Request};
-use quorate_sim::explorer::{Bounds, Model, Report, State, explore};
+use quorate_sim::explorer::{Bounds, Model, Prelude, Report, State, explore};
 use quorate_transport::{Machine, NodeId, Start};
 
-/// Searches; `plant` forgets votes over a crash.
-pub(crate) fn run(bounds: Bounds, plant: bool) -> Report {
+/// Searches; `prelude` as in the model; `plant` forgets votes over a crash.
+pub(crate) fn run(bounds: Bounds, prelude: Option<Prelude<'_, Raft>>, plant: bool) -> Report {
     let make = |start: Start| {
         let mut config = Config::new([1, 2, 3].map(NodeId));
         // One length: a random one would tell states apart that behave alike.
@@ -18,7 +18,8 @@ pub(crate) fn run(bounds: Bounds, plant: bool) -> Report {
     let request = |raft: &Raft| raft.is_leader().then(|| Request::Propose(Proposals::one(b"x")));
     let within = |raft: &Raft| raft.term().0 <= 2;
     let keeps = |record: &Record| !plant || !matches!(record, Record::Vote { .. });
-    let model = Model { nodes: 3, make: &make, request: &request, within: &within, keeps: &keeps };
+    let model =
+        Model { nodes: 3, make: &make, request: &request, within: &within, keeps: &keeps, prelude };
     explore(&model, bounds, &check)
 }
 
