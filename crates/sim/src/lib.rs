@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod explorer;
+pub mod laws;
 pub mod linearizability;
 pub mod marks;
 mod nemesis;
