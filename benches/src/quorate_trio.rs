@@ -65,7 +65,7 @@ impl Trio {
     pub fn new(nodes: u64) -> Self {
         let cell = |node| {
             let mut config = Config::new((1..=nodes).map(NodeId));
-            config.keep_bytes_max = 1 << 20;
+            config.keep_bytes_max = 0; // as the peer, which trims all that is decided
             let start = Start {
                 node: NodeId(node),
                 incarnation: Incarnation(1),

@@ -15,7 +15,7 @@ fn ours(trio: &mut quorate_trio::Trio, payload: usize, batch: usize, rounds: usi
         let mut proposals = Proposals::with_capacity(payload * batch, batch);
         (0..batch).for_each(|_| proposals.push(&command));
         trio.propose(proposals);
-        if (round + 1) % (1 << 14).min(65_536 / batch) == 0 {
+        if (round + 1) % (1 << 12).min(65_536 / batch) == 0 {
             trio.compact();
         }
     }
@@ -27,7 +27,7 @@ fn theirs(trio: &mut omnipaxos_trio::Trio, payload: usize, batch: usize, rounds:
     let begun = Instant::now();
     for round in 0..rounds {
         trio.propose((0..batch).map(|_| command.clone()));
-        if (round + 1) % (1 << 14).min(65_536 / batch) == 0 {
+        if (round + 1) % (1 << 12).min(65_536 / batch) == 0 {
             trio.compact();
         }
     }

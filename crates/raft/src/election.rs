@@ -171,8 +171,16 @@ impl Raft {
         self.is_leader() || (self.leader.is_some() && self.contact.is_some_and(fresh))
     }
 
+    /// Draws a new timeout: at every change of role, so that nodes do not stay in step.
     pub(crate) fn reset_election(&mut self, now: Time) {
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
-        self.election_at = now + self.rng.duration(min, max);
+        let span = self.rng.duration(min, max).as_nanos();
+        self.election_span = u64::try_from(span).unwrap_or(u64::MAX);
+        self.postpone_election(now);
+    }
+
+    /// The present timeout begins anew.
+    pub(crate) fn postpone_election(&mut self, now: Time) {
+        self.election_at = Time::from_nanos(now.as_nanos().saturating_add(self.election_span));
     }
 }

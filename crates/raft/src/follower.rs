@@ -24,7 +24,7 @@ impl Raft {
         }
         self.leader = Some(leader);
         self.contact = Some(now);
-        self.reset_election(now);
+        self.postpone_election(now);
         true
     }
 

@@ -92,11 +92,12 @@ impl Log {
         self.slot(index).map_or(self.base_bytes, |slot| slot.bytes)
     }
 
-    /// The rest of the view that holds `from`, up to `to`.
-    pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket)> {
+    /// The rest of the view that holds `from`, up to `to`; its record, and payload bytes up to its
+    /// end.
+    pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket, u64)> {
         let slot = self.slot(from)?;
         let view = slot.view.slice(from, to)?;
-        Some((view, slot.ticket))
+        Some((view, slot.ticket, slot.bytes))
     }
 
     /// Consecutive views from `from` on: at least one, then as many as stay within `bytes_max`.

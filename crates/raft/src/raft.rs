@@ -44,6 +44,8 @@ pub struct Raft {
     pub(crate) contact: Option<Time>,
     /// When to campaign, unless leading.
     pub(crate) election_at: Time,
+    /// The timeout drawn for the present role, in nanoseconds.
+    pub(crate) election_span: u64,
     /// Everything up to here is as the leader of this term has it.
     pub(crate) matched: Index,
     /// An acknowledgement is due at the end of the burst.
@@ -116,6 +118,7 @@ impl Machine for Raft {
             leader: None,
             contact: None,
             election_at: start.now + config.election_timeout_max,
+            election_span: 0,
             matched: Index::ZERO,
             ack_due: false,
             stirred: false,
@@ -258,7 +261,7 @@ impl Raft {
     /// The term and bytes of an entry that is still in memory: for checkers.
     #[must_use]
     pub fn entry(&self, index: Index) -> Option<(Term, bytes::Bytes)> {
-        let (view, _) = self.log.view(index, index)?;
+        let (view, ..) = self.log.view(index, index)?;
         Some((view.term(), view.entry(index)?))
     }
 
@@ -453,12 +456,13 @@ impl Raft {
             if ahead >= self.config.unapplied_bytes_max as u64 {
                 break;
             }
-            let Some((view, ticket)) = self.log.view(self.emitted.next(), self.commit) else {
+            let next = self.emitted.next();
+            let Some((view, ticket, bytes)) = self.log.view(next, self.commit) else {
                 out.halt("committed entries are in the log", "an entry to be applied is gone");
                 return;
             };
             self.emitted = view.last();
-            self.emitted_bytes = self.log.bytes_upto(self.emitted);
+            self.emitted_bytes = bytes;
             self.emit_gate = self.emit_gate.max(ticket);
             out.emit_after(self.emit_gate, Event::Committed(view));
         }

@@ -41,6 +41,7 @@ impl Raft {
         into.u64(self.role_name() as u64);
         if !self.is_leader() {
             into.u64(self.election_at.since(now).as_nanos() as u64);
+            into.u64(self.election_span);
         }
     }
 }
