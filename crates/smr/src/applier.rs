@@ -59,6 +59,10 @@ impl<S: StateMachine> Applier<S> {
         self.applied
     }
 
+    pub(crate) fn state(&self) -> &S {
+        &self.state
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.count()
     }

@@ -199,6 +199,12 @@ impl<S: StateMachine> Smr<S> {
         &self.raft
     }
 
+    /// The state machine, for a look that changes nothing; as stale as `Freshness::Any`.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        self.applier.state()
+    }
+
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_, S>) {
         match request {
             Request::Apply(commands) => {
