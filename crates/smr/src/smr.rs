@@ -314,8 +314,13 @@ impl<S: StateMachine> Smr<S> {
             let Some(asked) = self.asked.remove(&ask.0) else { continue };
             match (asked, reply) {
                 (Asked::Apply { id, count }, raft::Reply::Committed { .. }) => {
-                    let outcomes = Vec::with_capacity(count);
-                    self.waiting.insert(first, Waiting { id, count, outcomes });
+                    if first > self.applier.applied() {
+                        let outcomes = Vec::with_capacity(count);
+                        self.waiting.insert(first, Waiting { id, count, outcomes });
+                    } else {
+                        // Told late, when the outcomes have gone by: never another's in their place.
+                        out.answer_eager(id, Reply::Unknown);
+                    }
                     first = Index(first.0 + count as u64);
                 }
                 (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {

@@ -52,6 +52,10 @@ enum Asked {
     Open {
         client: usize,
     },
+    /// A command without a session, which is never sent again.
+    Plain {
+        op: usize,
+    },
     /// Operations of one client, in this order.
     Add {
         ops: Vec<usize>,
@@ -88,6 +92,8 @@ struct Entry {
     called: Time,
     op: Op,
     returned: Option<(Time, u64)>,
+    /// Certain not to have happened.
+    failed: bool,
 }
 
 /// The whole group, and what is known to be true of it.
@@ -174,7 +180,14 @@ impl Group {
         let choice = ask.rng.below(10);
         if choice < 3 {
             let op = self.entries.len();
-            let entry = Entry { client, stamp: None, called, op: Op::Get { key }, returned: None };
+            let entry = Entry {
+                client,
+                stamp: None,
+                called,
+                op: Op::Get { key },
+                returned: None,
+                failed: false,
+            };
             self.entries.push(entry);
             let freshness = Freshness::Linearizable;
             let query = Bytes::copy_from_slice(&key.to_le_bytes());
@@ -186,6 +199,15 @@ impl Group {
             let query = Bytes::copy_from_slice(&key.to_le_bytes());
             member.ask(Asked::Stale { key }, Request::Query { query, freshness }, ask);
         }
+        if choice == 4 {
+            let (op, value) = (self.entries.len(), 1 + ask.rng.below(1000));
+            let what = Op::Add { key, value };
+            let entry =
+                Entry { client, stamp: None, called, op: what, returned: None, failed: false };
+            self.entries.push(entry);
+            let commands = Commands::one(&command(op as u64, key, value));
+            return member.ask(Asked::Plain { op }, Request::Apply(commands), ask);
+        }
         let window = self.config.answers_max as u64 + if client == RUDE { 3 } else { 0 };
         let Client { sequence, open, .. } = &mut self.clients[client];
         let answered = open.first_key_value().map_or(*sequence, |(first, _)| first - 1);
@@ -196,7 +218,7 @@ impl Group {
             open.insert(*sequence, self.entries.len());
             let stamp = Some(Stamp { session, sequence: *sequence, answered });
             let op = Op::Add { key, value: 1 + ask.rng.below(1000) };
-            self.entries.push(Entry { client, stamp, called, op, returned: None });
+            self.entries.push(Entry { client, stamp, called, op, returned: None, failed: false });
         }
         // All that is open, in any order, and perhaps one of them twice.
         let mut ops: Vec<usize> = open.values().copied().collect();
@@ -236,6 +258,16 @@ impl Group {
                     self.on_outcome(*op, outcome, ask);
                 }
             }
+            (Asked::Plain { op }, Reply::Applied { outcomes, .. }) => match &outcomes[..] {
+                [Outcome::Done(output)] => self.finish(*op, word(output, 0), ask),
+                other => self.breaks(format!("op {op} became {other:?}")),
+            },
+            (Asked::Plain { op }, Reply::Rejected(rejection)) => {
+                self.entries[*op].failed = true;
+                if let Rejection::NotLeader { leader } = rejection {
+                    self.hint = *leader;
+                }
+            }
             (Asked::Get { op }, Reply::Answer { answer, .. }) => {
                 self.finish(*op, word(answer, 0), ask);
             }
@@ -254,7 +286,7 @@ impl Group {
         }
         let client = match asked {
             Asked::Open { client } => client,
-            Asked::Get { op } => self.entries[op].client,
+            Asked::Get { op } | Asked::Plain { op } => self.entries[op].client,
             Asked::Add { ops } => self.entries[ops[0]].client,
             Asked::Stale { .. } | Asked::Transfer => return,
         };
@@ -319,9 +351,13 @@ impl Group {
         }
         let seen = &one.state().seen;
         for (number, entry) in self.entries.iter().enumerate() {
-            let lost = entry.stamp.is_some() && !seen.contains(&(number as u64));
-            if lost && entry.returned.is_some() {
+            let happened = seen.contains(&(number as u64));
+            let write = matches!(entry.op, Op::Add { .. });
+            if write && !happened && entry.returned.is_some() {
                 return Err(format!("D1 op {number} was acknowledged and is lost"));
+            }
+            if happened && entry.failed {
+                return Err(format!("M7 op {number} was rejected and happened"));
             }
         }
         let happened = |(number, entry): &(usize, &Entry)| {
