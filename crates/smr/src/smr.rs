@@ -318,7 +318,7 @@ impl<S: StateMachine> Smr<S> {
                         let outcomes = Vec::with_capacity(count);
                         self.waiting.insert(first, Waiting { id, count, outcomes });
                     } else {
-                        // Told late, when the outcomes have gone by: never another's in their place.
+                        // Told late: the outcomes have gone by, and the next are not its own.
                         out.answer_eager(id, Reply::Unknown);
                     }
                     first = Index(first.0 + count as u64);
