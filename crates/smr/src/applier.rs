@@ -59,11 +59,16 @@ impl<S: StateMachine> Applier<S> {
         self.applied
     }
 
+    pub(crate) fn state(&self) -> &S {
+        &self.state
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.count()
     }
 
-    /// A digest of every entry applied since the log began: equal at equal indices.
+    /// A digest of every entry since the log began and of what became of it: equal at equal
+    /// indices, unless a state machine is not deterministic.
     pub(crate) fn digest(&self) -> u128 {
         self.digest.value()
     }
@@ -72,8 +77,10 @@ impl<S: StateMachine> Applier<S> {
         self.state.query(query)
     }
 
-    /// Applies a view. `outcome` hears of each entry, in order; outputs are copied out for those
-    /// that `wanted` asks for.
+    /// Applies a view. `outcome` hears of each entry that `wanted` asks for, in order.
+    ///
+    /// What it does depends on the entries alone, never on where one view ends and the next
+    /// begins: that differs between replicas.
     pub(crate) fn apply(
         &mut self,
         view: &View,
@@ -83,17 +90,22 @@ impl<S: StateMachine> Applier<S> {
         if view.first() != self.applied.next() {
             return Err(Gap { applied: self.applied, next: view.first() });
         }
-        let mut group = Group::default();
+        let mut told = |index, known: &dyn Fn() -> Outcome| {
+            if wanted(index) {
+                outcome(index, known());
+            }
+        };
+        let mut group = Vec::new();
         let mut index = view.first();
         for entry in view.entries() {
-            self.digest.u64(index.0);
-            self.digest.bytes(entry);
             if view.kind() == Kind::Normal {
-                self.one(index, entry, &mut group, &wanted, &mut outcome);
+                self.one(index, entry, &mut group, &mut told);
+            } else {
+                self.digest.u64(index.0);
             }
             index = index.next();
         }
-        self.flush(&mut group, &wanted, &mut outcome);
+        self.flush(&mut group, &mut told);
         self.applied = view.last();
         Ok(())
     }
@@ -102,67 +114,76 @@ impl<S: StateMachine> Applier<S> {
         &mut self,
         index: Index,
         entry: &'a [u8],
-        group: &mut Group<'a>,
-        wanted: &impl Fn(Index) -> bool,
-        outcome: &mut impl FnMut(Index, Outcome),
+        group: &mut Vec<Fresh<'a>>,
+        told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
     ) {
-        let (stamp, command) = match Command::decode(entry) {
-            Command::Plain(command) => (None, command),
-            Command::Stamped(stamp, command) => (Some(stamp), command),
-            other => {
-                self.flush(group, wanted, outcome);
-                let result = match other {
-                    Command::Open => Outcome::Opened(self.sessions.open(index)),
-                    _ => Outcome::Strange,
-                };
-                return outcome(index, result);
+        let known = match Command::decode(entry) {
+            Command::Plain(command) => {
+                return group.push(Fresh { index, stamp: None, entry, command });
             }
+            Command::Stamped(stamp, command) => {
+                let mut known = self.sessions.look(index, stamp);
+                if known == Known::Taken {
+                    self.flush(group, told); // its first answer is needed now
+                    known = self.sessions.look(index, stamp);
+                }
+                match known {
+                    Known::Fresh => {
+                        return group.push(Fresh { index, stamp: Some(stamp), entry, command });
+                    }
+                    Known::Answered(answer) => Outcome::Done(answer),
+                    Known::Expired => Outcome::Expired,
+                    Known::Forgotten | Known::Taken => Outcome::Forgotten,
+                }
+            }
+            Command::Open => Outcome::Opened(self.sessions.open(index)),
+            Command::Strange => Outcome::Strange,
         };
-        if let Some(stamp) = stamp {
-            if group.holds(stamp) {
-                self.flush(group, wanted, outcome); // its first answer is needed now
-            }
-            let result = match self.sessions.look(index, stamp) {
-                Known::Fresh => None,
-                Known::Answered(answer) => Some(Outcome::Done(answer)),
-                Known::Forgotten => Some(Outcome::Forgotten),
-                Known::Expired => Some(Outcome::Expired),
-            };
-            if let Some(result) = result {
-                self.flush(group, wanted, outcome);
-                return outcome(index, result);
-            }
-        }
-        group.0.push((index, stamp, command));
+        self.flush(group, told); // outcomes are told, and digested, in the order of the log
+        let (kind, output) = match &known {
+            Outcome::Done(output) => (DONE, &output[..]),
+            Outcome::Opened(_) => (2, &[][..]),
+            Outcome::Forgotten => (3, &[][..]),
+            Outcome::Expired => (4, &[][..]),
+            Outcome::Strange => (5, &[][..]),
+        };
+        self.note(index, entry, kind, output);
+        told(index, &|| known.clone());
     }
 
     /// Applies the commands gathered so far, in one call.
     fn flush(
         &mut self,
-        group: &mut Group<'_>,
-        wanted: &impl Fn(Index) -> bool,
-        outcome: &mut impl FnMut(Index, Outcome),
+        group: &mut Vec<Fresh<'_>>,
+        told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
     ) {
-        if group.0.is_empty() {
+        if group.is_empty() {
             return;
         }
-        self.outputs.clear();
-        let mut commands = group.0.iter().map(|(_, _, command)| *command);
-        self.state.apply(&mut commands, &mut self.outputs);
-        assert!(
-            self.outputs.count() == group.0.len(),
-            "a state machine pushes one output a command"
-        );
-        for (at, (index, stamp, _)) in group.0.drain(..).enumerate() {
-            if stamp.is_none() && !wanted(index) {
-                continue;
-            }
-            let output = Bytes::copy_from_slice(self.outputs.get(at));
-            if let Some(stamp) = stamp {
+        let mut outputs = core::mem::take(&mut self.outputs);
+        outputs.clear();
+        self.state.apply(&mut group.iter().map(|fresh| fresh.command), &mut outputs);
+        assert!(outputs.count() == group.len(), "a state machine pushes one output a command");
+        for (at, fresh) in group.drain(..).enumerate() {
+            let output = outputs.get(at);
+            self.note(fresh.index, fresh.entry, DONE, output);
+            if let Some(stamp) = fresh.stamp {
+                let output = Bytes::copy_from_slice(output);
                 self.sessions.record(stamp, output.clone());
+                told(fresh.index, &|| Outcome::Done(output.clone()));
+            } else {
+                told(fresh.index, &|| Outcome::Done(Bytes::copy_from_slice(output)));
             }
-            outcome(index, Outcome::Done(output));
         }
+        self.outputs = outputs;
+    }
+
+    /// Adds an entry and what became of it to the digest.
+    fn note(&mut self, index: Index, entry: &[u8], kind: u64, output: &[u8]) {
+        self.digest.u64(index.0);
+        self.digest.bytes(entry);
+        self.digest.u64(kind);
+        self.digest.bytes(output);
     }
 
     /// Everything, in pieces: sessions, applied index and digest first.
@@ -190,12 +211,203 @@ impl<S: StateMachine> Applier<S> {
     }
 }
 
-#[derive(Default)]
-struct Group<'a>(Vec<(Index, Option<Stamp>, &'a [u8])>);
+/// What the digest holds of a command that was applied, now or before.
+const DONE: u64 = 1;
 
-impl Group<'_> {
-    fn holds(&self, stamp: Stamp) -> bool {
-        let name = |stamp: Stamp| (stamp.session, stamp.sequence);
-        self.0.iter().any(|(_, held, _)| held.is_some_and(|held| name(held) == name(stamp)))
+/// A command that is to be applied with the others of its group.
+struct Fresh<'a> {
+    index: Index,
+    stamp: Option<Stamp>,
+    entry: &'a [u8],
+    command: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_raft::Batch;
+    use quorate_transport::Attachment;
+
+    use super::*;
+
+    /// Adds up its commands; its output is the sum so far, so that applying twice shows.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Sum(u64);
+
+    impl StateMachine for Sum {
+        fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
+            for command in commands {
+                self.0 += command.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+                outputs.push(&self.0.to_le_bytes());
+            }
+        }
+        fn query(&self, _: &[u8]) -> Bytes {
+            Bytes::copy_from_slice(&self.0.to_le_bytes())
+        }
+        fn snapshot(&self) -> Vec<Bytes> {
+            vec![self.query(&[])]
+        }
+        fn restore(&mut self, mut state: &[u8]) -> Result<(), RestoreError> {
+            self.0 = number(&mut state)?;
+            Ok(())
+        }
+    }
+
+    fn stamp(session: u64, sequence: u64) -> Stamp {
+        Stamp { session: SessionId(session), sequence, answered: 0 }
+    }
+
+    /// What Raft would emit for these commands: its own encoding, made by hand.
+    fn view(first: u64, kind: u8, entries: &[Vec<u8>]) -> View {
+        let payload = entries.concat();
+        let mut bytes = BytesMut::new();
+        bytes.put_u64_le(1);
+        bytes.put_u64_le(first);
+        bytes.put_u32_le(entries.len() as u32);
+        bytes.put_u32_le(payload.len() as u32);
+        bytes.put_u8(kind);
+        bytes.put_bytes(0, 7);
+        bytes.put_slice(&payload);
+        let mut end = 0;
+        for entry in entries {
+            end += entry.len() as u32;
+            bytes.put_u32_le(end);
+        }
+        Batch::decode(Attachment::new(bytes.freeze())).unwrap().into()
+    }
+
+    #[derive(Clone, Copy)]
+    enum Say {
+        Open,
+        Plain(u8),
+        Stamped(Stamp, u8),
+    }
+
+    fn entry(say: Say) -> Vec<u8> {
+        match say {
+            Say::Open => vec![2],
+            Say::Plain(byte) => vec![0, byte],
+            Say::Stamped(stamp, byte) => {
+                let mut entry = vec![1];
+                for number in [stamp.session.0, stamp.sequence, stamp.answered] {
+                    entry.put_u64_le(number);
+                }
+                entry.push(byte);
+                entry
+            }
+        }
+    }
+
+    fn applier(sessions_max: usize, answers_max: usize) -> Applier<Sum> {
+        Applier::new(Sum::default(), sessions_max, answers_max)
+    }
+
+    fn feed(applier: &mut Applier<Sum>, said: &[Say]) -> Vec<Outcome> {
+        let entries: Vec<_> = said.iter().map(|say| entry(*say)).collect();
+        let mut outcomes = Vec::new();
+        let view = view(applier.applied().next().0, 0, &entries);
+        applier.apply(&view, |_| true, |_, outcome| outcomes.push(outcome)).unwrap();
+        outcomes
+    }
+
+    fn sum(sum: u64) -> Outcome {
+        Outcome::Done(Bytes::copy_from_slice(&sum.to_le_bytes()))
+    }
+
+    #[test]
+    fn a_command_seen_twice_is_applied_once_and_answered_with_the_first_answer() {
+        let first = Say::Stamped(stamp(1, 1), 5);
+        for cut in 1..5 {
+            let said = [Say::Open, first, Say::Plain(7), first, Say::Stamped(stamp(1, 2), 1)];
+            let mut applier = applier(4, 4);
+            let mut outcomes = feed(&mut applier, &said[..cut]);
+            outcomes.extend(feed(&mut applier, &said[cut..]));
+            let want = [Outcome::Opened(SessionId(1)), sum(5), sum(12), sum(5), sum(13)];
+            assert_eq!(outcomes, want, "views cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn where_views_end_changes_nothing() {
+        let mut rng = quorate_transport::Rng::new(1);
+        for round in 0..300 {
+            let mut said = vec![Say::Open, Say::Open];
+            for _ in 0..60 {
+                let answered = rng.below(3);
+                let sequence = 1 + rng.below(9);
+                let stamp = Stamp { answered, ..stamp(1 + rng.below(4), sequence) };
+                said.push(match rng.below(12) {
+                    0 => Say::Open,
+                    1 => Say::Plain(1),
+                    _ => Say::Stamped(stamp, rng.below(200) as u8),
+                });
+            }
+            let (mut whole, mut cut) = (applier(2, 2), applier(2, 2));
+            let want = feed(&mut whole, &said);
+            let (mut outcomes, mut rest) = (Vec::new(), &said[..]);
+            while !rest.is_empty() {
+                let len = 1 + rng.below(rest.len().min(9) as u64) as usize;
+                outcomes.extend(feed(&mut cut, &rest[..len]));
+                rest = &rest[len..];
+            }
+            assert_eq!(outcomes, want, "round {round}");
+            assert_eq!((cut.digest(), &cut.sessions), (whole.digest(), &whole.sessions));
+            assert_eq!(cut.snapshot(), whole.snapshot());
+        }
+    }
+
+    #[test]
+    fn a_restored_replica_remembers_what_was_applied() {
+        let mut one = applier(4, 4);
+        feed(&mut one, &[Say::Open, Say::Stamped(stamp(1, 1), 5), Say::Stamped(stamp(1, 3), 6)]);
+        let mut two = applier(4, 4);
+        two.restore(&one.snapshot().concat()).unwrap();
+        assert_eq!((two.applied(), two.digest()), (one.applied(), one.digest()));
+        let said = [1, 2, 3].map(|sequence| Say::Stamped(stamp(1, sequence), 100));
+        let outcomes = feed(&mut two, &said);
+        assert_eq!(outcomes, [sum(5), sum(111), sum(11)]);
+        assert_eq!(outcomes, feed(&mut one, &said));
+        assert_eq!((&two.state, two.digest()), (&one.state, one.digest()));
+    }
+
+    #[test]
+    fn a_gap_or_an_entry_that_comes_again_is_refused_and_changes_nothing() {
+        let mut applier = applier(4, 4);
+        feed(&mut applier, &[Say::Plain(1), Say::Plain(2)]);
+        let before = (applier.digest(), applier.state.clone());
+        for first in [1, 2, 4, 9] {
+            let view = view(first, 0, &[entry(Say::Plain(9))]);
+            let gap = applier.apply(&view, |_| true, |_, _| panic!("nothing is applied"));
+            assert_eq!(gap, Err(Gap { applied: Index(2), next: Index(first) }));
+        }
+        assert_eq!((applier.digest(), applier.state.clone()), before);
+    }
+
+    #[test]
+    fn an_empty_entry_of_a_leader_moves_the_index_alone() {
+        let mut applier = applier(4, 4);
+        let noop = view(1, 1, &[Vec::new()]);
+        applier.apply(&noop, |_| true, |_, _| panic!("it has no outcome")).unwrap();
+        assert_eq!((applier.applied(), applier.state.0), (Index(1), 0));
+    }
+
+    #[test]
+    fn a_state_machine_that_differs_shows_in_the_digest() {
+        let (mut one, mut two) = (applier(4, 4), applier(4, 4));
+        two.state.0 = 1;
+        feed(&mut one, &[Say::Plain(1)]);
+        feed(&mut two, &[Say::Plain(1)]);
+        assert_ne!(one.digest(), two.digest());
+    }
+
+    #[test]
+    fn what_another_build_wrote_changes_nothing() {
+        let mut applier = applier(4, 4);
+        let strange = view(1, 0, &[vec![], vec![9, 9], vec![1, 2, 3]]);
+        let mut outcomes = Vec::new();
+        applier.apply(&strange, |_| true, |_, outcome| outcomes.push(outcome)).unwrap();
+        assert_eq!(outcomes, vec![Outcome::Strange; 3]);
+        assert_eq!(applier.state.0, 0);
     }
 }

@@ -7,6 +7,7 @@ extern crate alloc;
 mod applier;
 mod command;
 mod config;
+mod contact;
 mod request;
 mod session;
 mod smr;

@@ -22,7 +22,7 @@ pub enum Request {
         /// How fresh the answer must be.
         freshness: Freshness,
     },
-    /// The digest of everything applied so far.
+    /// The digest of everything applied so far, and of what came of it.
     Digest,
     /// Hand leadership over, to the most caught-up voter where `None`.
     Transfer {
@@ -37,7 +37,8 @@ pub enum Freshness {
     /// As if there were one copy: it reflects every command answered before the query came. Needs
     /// the leader and a round trip to a majority.
     Linearizable,
-    /// Whatever this replica has applied, if it has heard its leader within this time.
+    /// Whatever this replica has applied, if it has heard its leader within this time; a leader
+    /// must have heard a majority. It bounds the silence, not how far what is applied lags behind.
     Within(Duration),
     /// Whatever this replica has applied.
     Any,
@@ -60,7 +61,8 @@ pub enum Reply {
         /// What it said.
         answer: Bytes,
     },
-    /// The digest of everything applied so far: equal on all replicas at equal indices.
+    /// The digest of everything applied so far, and of what came of it: equal on all replicas at
+    /// equal indices.
     Digest {
         /// Everything up to here was applied.
         index: Index,
@@ -87,7 +89,7 @@ pub enum Rejection {
     Busy,
     /// The commands are none, or too many or too long together: the caller's fault.
     Size,
-    /// This replica has not heard its leader within the time asked for.
+    /// This replica has not heard its leader, or as leader a majority, within the time asked for.
     NotFresh,
     /// The hand-over did not succeed.
     TransferFailed,

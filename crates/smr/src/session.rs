@@ -30,14 +30,17 @@ struct Session {
     used: Index,
     /// Every number up to here was applied or given up; its answer is forgotten.
     floor: u64,
-    answers: BTreeMap<u64, Bytes>,
+    /// `None` while the state machine has yet to say: the number is taken all the same.
+    answers: BTreeMap<u64, Option<Bytes>>,
 }
 
 /// What the table knows of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
-    /// Never seen: apply it, then [`record`](Sessions::record) its answer.
+    /// Never seen, and taken by this look: apply it, then [`record`](Sessions::record) its answer.
     Fresh,
+    /// Taken by an earlier look whose answer is not recorded yet: record it, then look again.
+    Taken,
     /// Applied before, with this answer.
     Answered(Bytes),
     /// Applied or given up before; its answer is forgotten.
@@ -78,6 +81,10 @@ impl Sessions {
     }
 
     /// Looks a command up at its log index, which counts as a use.
+    ///
+    /// All that a command does to the table it does here, whenever its answer is recorded. So it
+    /// depends on the log alone, and not on how many commands are applied in one call, which
+    /// differs between replicas.
     pub(crate) fn look(&mut self, index: Index, stamp: Stamp) -> Known {
         let id = stamp.session;
         let Some(session) = self.all.get_mut(&id) else { return Known::Expired };
@@ -88,25 +95,32 @@ impl Sessions {
         let answered = stamp.answered.min(stamp.sequence.saturating_sub(1));
         if answered > session.floor {
             session.floor = answered;
-            session.answers = session.answers.split_off(&(answered + 1));
+            while session.answers.first_key_value().is_some_and(|(first, _)| *first <= answered) {
+                session.answers.pop_first();
+            }
         }
         if stamp.sequence <= session.floor {
             return Known::Forgotten;
         }
         match session.answers.get(&stamp.sequence) {
-            Some(answer) => Known::Answered(answer.clone()),
-            None => Known::Fresh,
+            Some(Some(answer)) => return Known::Answered(answer.clone()),
+            Some(None) => return Known::Taken,
+            None => {}
         }
-    }
-
-    /// Remembers the answer of a fresh command.
-    pub(crate) fn record(&mut self, stamp: Stamp, answer: Bytes) {
-        let Some(session) = self.all.get_mut(&stamp.session) else { return };
-        session.answers.insert(stamp.sequence, answer);
+        session.answers.insert(stamp.sequence, None);
         while session.answers.len() > self.answers_max
             && let Some((oldest, _)) = session.answers.pop_first()
         {
             session.floor = oldest;
+        }
+        Known::Fresh
+    }
+
+    /// Remembers the answer of a fresh command, unless it need not be remembered any more.
+    pub(crate) fn record(&mut self, stamp: Stamp, answer: Bytes) {
+        let session = self.all.get_mut(&stamp.session);
+        if let Some(place) = session.and_then(|session| session.answers.get_mut(&stamp.sequence)) {
+            *place = Some(answer);
         }
     }
 
@@ -118,6 +132,7 @@ impl Sessions {
             out.put_u64_le(session.floor);
             out.put_u64_le(session.answers.len() as u64);
             for (sequence, answer) in &session.answers {
+                let answer = answer.as_deref().expect("every answer is recorded between views");
                 out.put_u64_le(*sequence);
                 out.put_u64_le(answer.len() as u64);
                 out.extend_from_slice(answer);
@@ -137,7 +152,7 @@ impl Sessions {
                 let sequence = number(from)?;
                 let len = usize::try_from(number(from)?).map_err(|_| RestoreError)?;
                 let answer = from.get(..len).ok_or(RestoreError)?;
-                answers.insert(sequence, Bytes::copy_from_slice(answer));
+                answers.insert(sequence, Some(Bytes::copy_from_slice(answer)));
                 from.advance(len);
             }
             self.by_use.insert((used, id));
@@ -181,7 +196,7 @@ mod tests {
         sessions.look(Index(3), stamp(1, 1, 0));
         sessions.open(Index(4));
         assert_eq!(sessions.look(Index(5), stamp(2, 1, 0)), Known::Expired);
-        assert_eq!(sessions.look(Index(5), stamp(1, 1, 0)), Known::Fresh);
+        assert_eq!(sessions.look(Index(5), stamp(1, 1, 0)), Known::Taken);
     }
 
     #[test]
@@ -190,7 +205,7 @@ mod tests {
         sessions.open(Index(1));
         for sequence in 1..=3 {
             sessions.look(Index(2), stamp(1, sequence, 0));
-            sessions.record(stamp(1, sequence, 0), Bytes::new());
+            sessions.record(stamp(1, sequence, 0), Bytes::from_static(b""));
         }
         assert_eq!(sessions.look(Index(3), stamp(1, 1, 0)), Known::Forgotten);
     }

@@ -13,6 +13,7 @@ use quorate_transport::{
 
 use crate::applier::{Applier, Gap, Outcome};
 use crate::config::{Config, Error};
+use crate::contact::{Contact, counts};
 use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
 use crate::state_machine::StateMachine;
 
@@ -33,8 +34,9 @@ pub struct Smr<S: StateMachine> {
     waiting: BTreeMap<Index, Waiting>,
     /// Queries that wait until an index is applied.
     queries: BTreeMap<(Index, u64), (RequestId, Bytes)>,
-    /// When the leader was last heard.
-    heard: Option<Time>,
+    /// Queries that wait for their index, or to be told it.
+    reading: usize,
+    contact: Contact,
     restore: Vec<u8>,
     /// Payload applied since the last snapshot.
     fresh_bytes: u64,
@@ -69,7 +71,7 @@ struct Waiting {
 
 type Out<'a, S> = &'a mut Outbox<Smr<S>>;
 
-impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
+impl<S: StateMachine> Machine for Smr<S> {
     type Config = Config<S>;
     type Error = Error;
     type Message = raft::Message;
@@ -80,6 +82,7 @@ impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
 
     fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
         config.validate()?;
+        let contact = Contact::new(&config.raft.voters);
         Ok(Self {
             raft: Raft::new(start, config.raft)?,
             inner: Outbox::default(),
@@ -90,7 +93,8 @@ impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
             next_ask: 0,
             waiting: BTreeMap::new(),
             queries: BTreeMap::new(),
-            heard: None,
+            reading: 0,
+            contact,
             restore: Vec::new(),
             fresh_bytes: 0,
             compacting: false,
@@ -112,18 +116,11 @@ impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
                 return self.apply_deferred(now, out);
             }
             Input::Message { from, message } => {
-                let words = matches!(
-                    message,
-                    raft::Message::Append { .. }
-                        | raft::Message::Heartbeat { .. }
-                        | raft::Message::Commit { .. }
-                        | raft::Message::Snapshot { .. }
-                );
-                let current = message.term() >= self.raft.term();
-                if words && current {
-                    self.heard = Some(now);
-                }
-                Input::Message { from, message }
+                let (node, term, counts) = (from.node, message.term(), counts(&message));
+                let input = Input::Message { from, message };
+                self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
+                self.contact.heard(now, node, term, counts, &self.raft);
+                return self.apply_deferred(now, out);
             }
             Input::Durable { upto } => {
                 self.durable = upto;
@@ -159,14 +156,31 @@ impl<S: StateMachine + core::fmt::Debug> Machine for Smr<S> {
         let digest = self.applier.digest();
         into.u64(digest as u64);
         into.u64((digest >> 64) as u64);
-        into.u64(self.deferred.len() as u64);
+        for (after, deferred) in &self.deferred {
+            into.u64(after.0.saturating_sub(self.durable.0));
+            match deferred {
+                Deferred::View(view) => into.u64(view.last().0),
+                Deferred::Restore { offset, .. } => into.u64(!offset),
+            }
+        }
+        into.u64(self.restore.len() as u64);
         into.u64(self.asked.len() as u64);
-        into.u64(self.waiting.len() as u64);
-        into.u64(self.queries.len() as u64);
+        for (first, waiting) in &self.waiting {
+            into.u64(first.0);
+            into.u64((waiting.count - waiting.outcomes.len()) as u64);
+        }
+        for (index, _) in self.queries.keys() {
+            into.u64(index.0);
+        }
+        into.u64(self.reading as u64);
+        into.u64(self.fresh_bytes);
+        into.bool(self.compacting);
+        into.bool(self.unreported);
+        self.contact.digest(now, rename, into);
     }
 }
 
-impl<S: StateMachine + core::fmt::Debug> Smr<S> {
+impl<S: StateMachine> Smr<S> {
     /// Where this replica stands.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -183,6 +197,12 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
     #[must_use]
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The state machine, for a look that changes nothing; as stale as `Freshness::Any`.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        self.applier.state()
     }
 
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_, S>) {
@@ -213,23 +233,24 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
     ) {
         let limit = match freshness {
             Freshness::Linearizable => {
-                if self.queries.len() >= self.queries_max {
+                if self.reading >= self.queries_max {
                     out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
                     return;
                 }
+                self.reading += 1;
                 return self.ask(now, Asked::Read { id, query }, raft::Request::Read, out);
             }
             Freshness::Within(limit) => Some(limit),
             Freshness::Any => None,
         };
-        let near = self.raft.is_leader()
-            || self.heard.is_some_and(|at| limit.is_none_or(|limit| now.since(at) <= limit));
-        let reply = match limit {
-            Some(_) if !near => Reply::Rejected(Rejection::NotFresh),
-            _ => {
-                let index = self.applier.applied();
-                Reply::Answer { index, answer: self.applier.query(&query) }
-            }
+        let near = limit.is_none_or(|limit| {
+            self.contact.since(now, &self.raft).is_some_and(|since| since <= limit)
+        });
+        let reply = if near {
+            let index = self.applier.applied();
+            Reply::Answer { index, answer: self.applier.query(&query) }
+        } else {
+            Reply::Rejected(Rejection::NotFresh)
         };
         out.answer_eager(id, reply); // only what is durable here was applied
     }
@@ -293,8 +314,13 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
             let Some(asked) = self.asked.remove(&ask.0) else { continue };
             match (asked, reply) {
                 (Asked::Apply { id, count }, raft::Reply::Committed { .. }) => {
-                    let outcomes = Vec::with_capacity(count);
-                    self.waiting.insert(first, Waiting { id, count, outcomes });
+                    if first > self.applier.applied() {
+                        let outcomes = Vec::with_capacity(count);
+                        self.waiting.insert(first, Waiting { id, count, outcomes });
+                    } else {
+                        // Told late: the outcomes have gone by, and the next are not its own.
+                        out.answer_eager(id, Reply::Unknown);
+                    }
                     first = Index(first.0 + count as u64);
                 }
                 (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {
@@ -303,7 +329,11 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
                 (Asked::Transfer(id), raft::Reply::Transferred) => {
                     out.answer_eager(id, Reply::Transferred); // promises nothing
                 }
-                (Asked::Apply { id, .. } | Asked::Read { id, .. } | Asked::Transfer(id), other) => {
+                (Asked::Read { id, .. }, other) => {
+                    self.reading -= 1;
+                    out.answer_eager(id, refusal(other)); // nothing was done
+                }
+                (Asked::Apply { id, .. } | Asked::Transfer(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
                 }
                 (Asked::Compact, _) => self.compacting = false,
@@ -339,9 +369,11 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
         let wanted = |index: Index| index >= next;
         let applied = self.applier.apply(view, wanted, |index, outcome| {
             let Some(mut entry) = waiting.first_entry() else { return };
-            if index < *entry.key() {
+            let expected = entry.key().0 + entry.get().outcomes.len() as u64;
+            if index.0 < expected {
                 return;
             }
+            debug_assert!(index.0 == expected, "outcomes come without a gap");
             entry.get_mut().outcomes.push(outcome);
             if entry.get().outcomes.len() == entry.get().count {
                 let (first, done) = entry.remove_entry();
@@ -383,6 +415,7 @@ impl<S: StateMachine + core::fmt::Debug> Smr<S> {
                 break;
             }
             let (id, query) = entry.remove();
+            self.reading -= 1;
             let answer = self.applier.query(&query);
             // A majority confirmed the index; everything applied here is durable here.
             out.answer_eager(id, Reply::Answer { index: applied, answer });
