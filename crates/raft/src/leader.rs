@@ -89,7 +89,10 @@ impl Raft {
             out.answer_eager(transfer.id, Reply::Transferred);
         }
         self.intake = None;
-        while let Some(unfrozen) = self.pending.pop_back_if(|p| p.first > self.log.last()) {
+        // Those of an earlier term may have been cut off here, and be committed by others yet.
+        let (last, term) = (self.log.last(), self.term);
+        let is_unfrozen = |p: &mut Pending| p.term == term && p.first > last;
+        while let Some(unfrozen) = self.pending.pop_back_if(is_unfrozen) {
             out.answer_eager(unfrozen.ids, gone.clone());
         }
     }
@@ -117,7 +120,11 @@ impl Raft {
         }
         match self.pending.back_mut() {
             // Only requests of one batch are answered together: they commit together.
-            Some(back) if back.first > self.log.last() && back.ids.last.0 + 1 == id.0 => {
+            Some(back)
+                if back.term == self.term
+                    && back.first > self.log.last()
+                    && back.ids.last.0 + 1 == id.0 =>
+            {
                 back.ids.last = id;
                 back.last = last;
             }

@@ -423,21 +423,31 @@ impl Raft {
 
     /// Answers every pending proposal whose place is now committed, one way or the other.
     pub(crate) fn resolve_pending(&mut self, out: Out<'_>) {
-        while let Some(front) = self.pending.front() {
-            if front.last > self.commit {
-                break;
-            }
-            let reply = match self.log.term_at(front.last) {
-                Some(term) if term == front.term => Reply::Committed { first: front.first, term },
-                Some(_) if self.log.term_at(front.first).is_some_and(|t| t != front.term) => {
-                    Reply::Rejected(Rejection::Replaced)
-                }
-                _ => Reply::Unknown,
-            };
-            // A majority has it durably: what this node has not synced yet does not matter.
-            out.answer_eager(front.ids, reply);
-            self.pending.pop_front();
+        let commit = self.commit;
+        while let Some(done) = self.pending.pop_front_if(|pending| pending.last <= commit) {
+            self.resolve(&done, out);
         }
+        // Proposals of an earlier leadership stand in front and may wait for higher places.
+        if self.pending.front().is_some_and(|pending| pending.term < self.term) {
+            let (done, open) = core::mem::take(&mut self.pending)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(|pending| pending.last <= commit);
+            self.pending = open;
+            done.iter().for_each(|pending| self.resolve(pending, out));
+        }
+    }
+
+    fn resolve(&self, pending: &Pending, out: Out<'_>) {
+        let is_other = |term: Term| term != pending.term;
+        let reply = match self.log.term_at(pending.last) {
+            Some(term) if term == pending.term => Reply::Committed { first: pending.first, term },
+            Some(_) if self.log.term_at(pending.first).is_some_and(is_other) => {
+                Reply::Rejected(Rejection::Replaced)
+            }
+            _ => Reply::Unknown,
+        };
+        // A majority has it durably: what this node has not synced yet does not matter.
+        out.answer_eager(pending.ids, reply);
     }
 
     /// Raises the commit index and does what follows from it.

@@ -218,9 +218,13 @@ impl Raft {
         self.commit = index;
         self.matched = self.matched.max(index);
         // What these proposals became can be told only from a log that is gone.
-        while let Some(pending) = self.pending.pop_front_if(|p| p.first <= index) {
-            out.answer_eager(pending.ids, Reply::Unknown);
-        }
+        self.pending.retain(|pending| {
+            let gone = pending.first <= index;
+            if gone {
+                out.answer_eager(pending.ids, Reply::Unknown);
+            }
+            !gone
+        });
         self.begin_restore(out);
         if self.leader == Some(arrived.from) {
             let ack = Message::Appended { term: self.term, matched: index };
