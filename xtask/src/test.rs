@@ -15,7 +15,9 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-sim", "sim", 200),
     ("quorate-raft", "sim", 200),
     ("quorate-raft", "explore", 1),
-    ("quorate-smr", "sim", 100),
+    ("quorate-raft", "laws", 5000),
+    ("quorate-smr", "sim", 200),
+    ("quorate-smr", "laws", 1000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];

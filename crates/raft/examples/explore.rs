@@ -27,7 +27,8 @@ fn main() -> ExitCode {
             ("--messages", Some(number)) => bounds.messages_max = usize::from(number),
             _ => {
                 eprintln!(
-                    "usage: explore [--timers N] [--losses N] [--crashes N] [--requests N] [--messages N]"
+                    "usage: explore [--timers N] [--losses N] [--crashes N] [--requests N] \
+                     [--messages N]"
                 );
                 return ExitCode::from(2);
             }
