@@ -34,6 +34,9 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct Proposals {
     arena: BytesMut,
+    count: usize,
+    /// Where each command ends but the last, which ends where the payload does: one command alone
+    /// needs no list.
     ends: Vec<u32>,
 }
 
@@ -55,7 +58,7 @@ impl Proposals {
     pub fn with_capacity(bytes: usize, count: usize) -> Self {
         let mut arena = BytesMut::with_capacity(HEAD + bytes + 4 * count);
         arena.put_bytes(0, HEAD);
-        Self { arena, ends: Vec::with_capacity(count) }
+        Self { arena, count: 0, ends: Vec::with_capacity(count.saturating_sub(1)) }
     }
 
     /// A single command.
@@ -68,26 +71,26 @@ impl Proposals {
 
     /// Copies a command into the arena.
     pub fn push(&mut self, command: &[u8]) {
+        self.begin();
         self.arena.extend_from_slice(command);
-        self.end();
     }
 
     /// Writes a command straight into the arena; what `write` appends is the command.
     pub fn push_with(&mut self, write: impl FnOnce(&mut dyn BufMut)) {
+        self.begin();
         write(&mut self.arena);
-        self.end();
     }
 
     /// How many commands it holds.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.ends.len()
+        self.count
     }
 
     /// True without a command.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.count == 0
     }
 
     /// Bytes of all commands.
@@ -98,31 +101,44 @@ impl Proposals {
 
     /// Takes over the commands of `other`, in order.
     pub(crate) fn append(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.begin();
         let offset = self.payload_len() as u32;
         self.arena.extend_from_slice(&other.arena[HEAD..]);
         self.ends.extend(other.ends.iter().map(|end| end + offset));
+        self.count += other.count - 1;
     }
 
     /// Makes the batch: fills the head in, adds the ends, computes the checksum.
     pub(crate) fn freeze(self, first: Index, term: Term, kind: Kind) -> Batch {
-        let Self { mut arena, ends } = self;
-        let payload_len = (arena.len() - HEAD) as u32;
-        let count = ends.len() as u32;
+        let payload_len = self.end();
+        let Self { mut arena, count, ends } = self;
+        let count = count as u32;
         let mut head = &mut arena[..HEAD];
         head.put_u64_le(term.0);
         head.put_u64_le(first.0);
         head.put_u32_le(count);
         head.put_u32_le(payload_len);
         head.put_u8(kind as u8);
-        arena.reserve(4 * ends.len());
+        arena.reserve(4 * count as usize);
         ends.iter().for_each(|end| arena.put_u32_le(*end));
+        arena.put_u32_le(payload_len);
         let data = Attachment::new(arena.freeze());
         Batch(Arc::new(Inner { data, first, term, kind, count, payload_len }))
     }
 
-    fn end(&mut self) {
-        let end = u32::try_from(self.payload_len()).expect("an arena stays below 4 GiB");
-        self.ends.push(end);
+    /// Notes where the command before ends: one more follows.
+    fn begin(&mut self) {
+        if self.count > 0 {
+            self.ends.push(self.end());
+        }
+        self.count += 1;
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.payload_len()).expect("an arena stays below 4 GiB")
     }
 }
 
@@ -284,6 +300,9 @@ impl View {
     /// Bytes of its entries.
     #[must_use]
     pub fn payload_len(&self) -> usize {
+        if self.take == self.batch.0.count {
+            return self.batch.0.payload_len as usize;
+        }
         let start = if self.skip == 0 { 0 } else { self.batch.end(self.skip as usize - 1) };
         self.batch.end((self.skip + self.take) as usize - 1) - start
     }

@@ -33,7 +33,7 @@ impl Raft {
         from: NodeId,
         prev: (Index, Term),
         commit: Index,
-        views: &Views,
+        views: Views,
         out: Out<'_>,
     ) {
         let (prev, prev_term) = prev;
@@ -47,15 +47,17 @@ impl Raft {
             let reply = Message::Conflict { term, prev, hint, hint_term };
             return out.send_after(self.vote_ticket, from, reply);
         }
-        match self.log.fit(views, self.commit) {
+        let last = views.last().unwrap_or(prev);
+        match self.log.fit(&views, self.commit) {
             Fit::Known => {}
-            Fit::New(new) => self.append_views(&new, out),
+            Fit::All => self.append_views(views, out),
+            Fit::New(new) => self.append_views(new, out),
             Fit::Contradiction(_) => {
                 self.stats.refused += 1;
                 return;
             }
         }
-        self.matched = self.matched.max(views.last().unwrap_or(prev));
+        self.matched = self.matched.max(last);
         self.ack_due = true;
         self.learn_commit(commit, out);
     }
@@ -81,15 +83,17 @@ impl Raft {
         }
     }
 
-    fn append_views(&mut self, views: &Views, out: Out<'_>) {
+    fn append_views(&mut self, views: Views, out: Out<'_>) {
         let Some(first) = views.as_slice().first().map(View::first) else {
             return;
         };
         assert!(first > self.commit, "what is committed is never replaced");
         let prev_term = self.log.term_at(first.previous()).unwrap_or(Term::ZERO);
         let ticket = out.persist(Record::Append { prev_term, views: views.clone() });
-        for view in views.as_slice() {
-            self.log.append(view.clone(), ticket);
+        match views {
+            Views::None => {}
+            Views::One(view) => self.log.append(view, ticket),
+            Views::Many(all) => all.into_iter().for_each(|view| self.log.append(view, ticket)),
         }
     }
 
@@ -103,10 +107,12 @@ impl Raft {
             self.log.reset(first.previous(), prev_term);
             self.unanchored = first.previous() > self.commit;
         }
-        if let Fit::New(new) = self.log.fit(&Views::One(view.clone()), self.log.base()) {
-            for view in new.as_slice() {
-                self.log.append(view.clone(), at);
+        match self.log.fit(&Views::One(view.clone()), self.log.base()) {
+            Fit::All => self.log.append(view.clone(), at),
+            Fit::New(new) => {
+                new.as_slice().iter().for_each(|view| self.log.append(view.clone(), at));
             }
+            Fit::Known | Fit::Contradiction(_) => {}
         }
     }
 }

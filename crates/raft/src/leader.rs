@@ -1,13 +1,13 @@
 //! Leading: proposals, replication, commit, reads, hand-over. [Raft §5.3, §5.4.2, §8]
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
 use quorate_transport::{LinkState, NodeId, Outbox, RequestId, RequestRange, Time};
 
 use crate::batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View};
 use crate::message::Message;
-use crate::progress::{Pace, Progress};
+use crate::progress::{Pace, Peers, Progress};
 use crate::quorum;
 use crate::raft::{Pending, Raft, Role};
 use crate::record::Record;
@@ -19,7 +19,7 @@ type Out<'a> = &'a mut Outbox<Raft>;
 /// What only a leader knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
-    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    pub(crate) peers: Peers,
     /// The empty entry of this term: reads wait until it is committed.
     first: Index,
     heartbeat_at: Time,
@@ -60,9 +60,9 @@ impl Raft {
     pub(crate) fn become_leader(&mut self, now: Time, out: Out<'_>) {
         self.stats.elections_won += 1;
         let first = self.log.last().next();
-        let peers = self.peers().into_iter().map(|peer| (peer, Progress::new(first, now)));
+        let peers = Peers::new(self.peers(), first, now);
         self.role = Role::Leader(Box::new(Leader {
-            peers: peers.collect(),
+            peers,
             first,
             heartbeat_at: now,
             quorum_at: now + self.config.election_timeout_min,
@@ -175,14 +175,14 @@ impl Raft {
         let Role::Leader(mut leader) = core::mem::replace(&mut self.role, Role::Follower) else {
             return;
         };
-        for (peer, progress) in &mut leader.peers {
-            self.replicate(now, *peer, progress, out);
+        for (peer, progress) in leader.peers.iter_mut() {
+            self.replicate(now, peer, progress, out);
             let known = self.commit.min(progress.matched);
             if progress.commit_sent < known {
                 progress.commit_sent = known;
                 let message = Message::Commit { term: self.term, commit: self.commit };
                 // A majority stands behind the commit index, not this node's disk.
-                out.send_eager(*peer, message);
+                out.send_eager(peer, message);
             }
         }
         self.role = Role::Leader(leader);
@@ -242,7 +242,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let Some(progress) = leader.peers.get_mut(&from) else {
+        let Some(progress) = leader.peers.get_mut(from) else {
             return;
         };
         progress.contact = now;
@@ -264,7 +264,7 @@ impl Raft {
             return;
         };
         let latest = leader.round;
-        let Some(progress) = leader.peers.get_mut(&from) else {
+        let Some(progress) = leader.peers.get_mut(from) else {
             return;
         };
         progress.contact = now;
@@ -370,11 +370,11 @@ impl Raft {
             return;
         };
         leader.heartbeat_at = now + self.config.heartbeat_interval;
-        for (peer, progress) in &mut leader.peers {
+        for (peer, progress) in leader.peers.iter_mut() {
             progress.commit_sent = progress.commit_sent.max(commit.min(progress.matched));
             let round = leader.round;
             // The term is durable since the election, and a heartbeat promises nothing else.
-            out.send_eager(*peer, Message::Heartbeat { term, commit, round });
+            out.send_eager(peer, Message::Heartbeat { term, commit, round });
         }
     }
 
@@ -438,8 +438,8 @@ impl Raft {
         let refusal = match &mut self.role {
             Role::Leader(leader) => {
                 let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
-                let to = to.or(best.map(|(peer, _)| *peer));
-                match to.filter(|to| leader.peers.contains_key(to)) {
+                let to = to.or(best.map(|(peer, _)| peer));
+                match to.filter(|to| leader.peers.get(*to).is_some()) {
                     Some(_) if leader.transfer.is_some() => Rejection::Transferring,
                     Some(to) => {
                         leader.transfer = Some(Transfer { id, to, told: false, until });
@@ -463,7 +463,7 @@ impl Raft {
         let Some(transfer) = &mut leader.transfer else {
             return;
         };
-        let ready = leader.peers.get(&transfer.to).is_some_and(|progress| progress.matched == last);
+        let ready = leader.peers.get(transfer.to).is_some_and(|progress| progress.matched == last);
         if ready && !transfer.told {
             transfer.told = true;
             out.send_eager(transfer.to, Message::TimeoutNow { term }); // asks, promises nothing
@@ -472,7 +472,7 @@ impl Raft {
 
     pub(crate) fn progress(&mut self, peer: NodeId) -> Option<&mut Progress> {
         match &mut self.role {
-            Role::Leader(leader) => leader.peers.get_mut(&peer),
+            Role::Leader(leader) => leader.peers.get_mut(peer),
             _ => None,
         }
     }
@@ -497,7 +497,7 @@ impl Raft {
         }
         into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
         let mut peers: alloc::vec::Vec<_> = leader.peers.iter().collect();
-        peers.sort_by_key(|(peer, _)| rename.node(**peer));
+        peers.sort_by_key(|(peer, _)| rename.node(*peer));
         for (_, progress) in peers {
             into.u64(progress.matched.0);
             into.u64(progress.next.0);

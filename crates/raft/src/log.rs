@@ -10,6 +10,10 @@ use crate::types::{Index, Term};
 #[derive(Clone, Debug)]
 struct Slot {
     view: View,
+    /// As the view says, but without a walk to the batch.
+    first: Index,
+    last: Index,
+    term: Term,
     /// The record that made it durable first; increasing along the log.
     ticket: Ticket,
     /// The record that keeps it now: later than `ticket` once a checkpoint has moved it.
@@ -18,11 +22,20 @@ struct Slot {
     bytes: u64,
 }
 
+impl Slot {
+    fn new(view: View, ticket: Ticket, home: Ticket, bytes: u64) -> Self {
+        let (first, last, term) = (view.first(), view.last(), view.term());
+        Self { view, first, last, term, ticket, home, bytes }
+    }
+}
+
 /// What came of an append to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
     /// All of it was there.
     Known,
+    /// All of it is new and follows the last entry.
+    All,
     /// These views are new; everything from the first of them on is replaced.
     New(Views),
     /// It contradicts an entry at or below the limit.
@@ -46,11 +59,11 @@ impl Log {
     }
 
     pub(crate) fn last(&self) -> Index {
-        self.slots.back().map_or(self.base, |slot| slot.view.last())
+        self.slots.back().map_or(self.base, |slot| slot.last)
     }
 
     pub(crate) fn last_term(&self) -> Term {
-        self.slots.back().map_or(self.base_term, |slot| slot.view.term())
+        self.slots.back().map_or(self.base_term, |slot| slot.term)
     }
 
     /// The term of an entry; `None` where it is compacted or not yet here.
@@ -58,7 +71,7 @@ impl Log {
         if index == self.base {
             return Some(self.base_term);
         }
-        self.slot(index).map(|slot| slot.view.term())
+        self.slot(index).map(|slot| slot.term)
     }
 
     /// The record that makes the entry durable; [`Ticket::ZERO`] for the compacted prefix.
@@ -73,7 +86,7 @@ impl Log {
         }
         match self.slots.partition_point(|slot| slot.ticket <= upto) {
             0 => self.base,
-            at => self.slots[at - 1].view.last(),
+            at => self.slots[at - 1].last,
         }
     }
 
@@ -102,6 +115,9 @@ impl Log {
 
     /// Consecutive views from `from` on: at least one, then as many as stay within `bytes_max`.
     pub(crate) fn run(&self, from: Index, bytes_max: usize) -> Views {
+        if let Some(slot) = self.slots.back().filter(|slot| slot.first == from) {
+            return Views::One(slot.view.clone()); // nearly always: all but the newest is sent
+        }
         let mut views = Views::None;
         let mut bytes = 0;
         for slot in self.slots.range(self.position(from)..) {
@@ -121,6 +137,9 @@ impl Log {
     /// What is new in `views`, comparing terms. Entries at or below `limit` are known to be right.
     pub(crate) fn fit(&self, views: &Views, limit: Index) -> Fit {
         let all = views.as_slice();
+        if all.first().is_some_and(|view| view.first() == self.last().next()) {
+            return Fit::All; // nearly always
+        }
         for (number, view) in all.iter().enumerate() {
             let known = self.term_at(view.last().min(limit));
             if view.first() <= limit && known.is_some_and(|term| term != view.term()) {
@@ -147,10 +166,10 @@ impl Log {
             let Some(slot) = self.slot(index) else {
                 return Some(index);
             };
-            if slot.view.term() != view.term() {
+            if slot.term != view.term() {
                 return Some(index);
             }
-            index = slot.view.last().next();
+            index = slot.last.next();
         }
         None
     }
@@ -163,16 +182,16 @@ impl Log {
         assert!(view.first() == self.last().next(), "the log has no gap");
         let before = self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
         let bytes = before + view.payload_len() as u64;
-        self.slots.push_back(Slot { view, ticket, home: ticket, bytes });
+        self.slots.push_back(Slot::new(view, ticket, ticket, bytes));
     }
 
     /// Drops every entry after `last`.
     fn truncate(&mut self, last: Index) {
-        while let Some(slot) = self.slots.pop_back_if(|slot| slot.view.last() > last) {
+        while let Some(slot) = self.slots.pop_back_if(|slot| slot.last > last) {
             if let Some(view) = slot.view.upto_index(last) {
                 let bytes = slot.bytes - slot.view.payload_len() as u64;
                 let bytes = bytes + view.payload_len() as u64;
-                self.slots.push_back(Slot { view, bytes, ..slot });
+                self.slots.push_back(Slot::new(view, slot.ticket, slot.home, bytes));
             }
         }
     }
@@ -185,10 +204,10 @@ impl Log {
     /// Drops whole views up to `index`, but keeps about `keep` bytes of payload before it.
     pub(crate) fn compact_keeping(&mut self, index: Index, keep: u64) {
         let covered = self.bytes_upto(index).saturating_sub(keep);
-        let gone = |slot: &mut Slot| slot.view.last() <= index && slot.bytes <= covered;
+        let gone = |slot: &mut Slot| slot.last <= index && slot.bytes <= covered;
         while let Some(slot) = self.slots.pop_front_if(gone) {
-            self.base = slot.view.last();
-            self.base_term = slot.view.term();
+            self.base = slot.last;
+            self.base_term = slot.term;
             self.base_bytes = slot.bytes;
         }
     }
@@ -214,12 +233,12 @@ impl Log {
         mut persist: impl FnMut(Term, View) -> Ticket,
     ) {
         let first = index.max(self.base).next();
-        let start = self.slot(first).map_or(first, |slot| slot.view.first());
+        let start = self.slot(first).map_or(first, |slot| slot.first);
         let mut prev_term = self.term_at(start.previous()).unwrap_or(Term::ZERO);
         if self.oldest_home(index).is_some_and(|home| home < before) {
-            for slot in self.slots.iter_mut().filter(|slot| slot.view.last() > index) {
+            for slot in self.slots.iter_mut().filter(|slot| slot.last > index) {
                 slot.home = persist(prev_term, slot.view.clone());
-                prev_term = slot.view.term();
+                prev_term = slot.term;
             }
         }
     }
@@ -228,10 +247,10 @@ impl Log {
     pub(crate) fn last_at_most(&self, index: Index, term: Term) -> Index {
         let mut at = index.min(self.last());
         while let Some(slot) = self.slot(at) {
-            if slot.view.term() <= term {
+            if slot.term <= term {
                 return at;
             }
-            at = slot.view.first().previous();
+            at = slot.first.previous();
         }
         at
     }
@@ -245,13 +264,16 @@ impl Log {
         into.u64(self.base.0);
         into.u64(self.base_term.0);
         for slot in &self.slots {
-            into.u64(slot.view.first().0);
-            into.u64(slot.view.term().0);
+            into.u64(slot.first.0);
+            into.u64(slot.term.0);
             slot.view.entries().for_each(|entry| into.bytes(entry));
         }
     }
 
     fn slot(&self, index: Index) -> Option<&Slot> {
+        if let Some(slot) = self.slots.back().filter(|slot| slot.first <= index) {
+            return (index <= slot.last).then_some(slot);
+        }
         if index <= self.base {
             return None;
         }
@@ -262,15 +284,15 @@ impl Log {
     fn position(&self, index: Index) -> usize {
         let len = self.slots.len();
         for back in 1..=len.min(3) {
-            let view = &self.slots[len - back].view;
-            if index > view.last() {
+            let slot = &self.slots[len - back];
+            if index > slot.last {
                 return len - back + 1;
             }
-            if index >= view.first() {
+            if index >= slot.first {
                 return len - back;
             }
         }
-        self.slots.partition_point(|slot| slot.view.last() < index)
+        self.slots.partition_point(|slot| slot.last < index)
     }
 }
 

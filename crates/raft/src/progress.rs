@@ -1,8 +1,9 @@
 //! What a leader knows of one follower.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use quorate_transport::Time;
+use quorate_transport::{NodeId, Time};
 
 use crate::record::Snapshot;
 use crate::types::Index;
@@ -59,6 +60,37 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// The last commit index it was told.
     pub(crate) commit_sent: Index,
+}
+
+/// All followers, by node: few, so that a walk beats a tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers(Vec<(NodeId, Progress)>);
+
+impl Peers {
+    pub(crate) fn new(mut nodes: Vec<NodeId>, next: Index, now: Time) -> Self {
+        nodes.sort_unstable();
+        Self(nodes.into_iter().map(|node| (node, Progress::new(next, now))).collect())
+    }
+
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Progress> {
+        self.0.iter().find(|(peer, _)| *peer == node).map(|(_, progress)| progress)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.0.iter_mut().find(|(peer, _)| *peer == node).map(|(_, progress)| progress)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Progress)> {
+        self.0.iter().map(|(peer, progress)| (*peer, progress))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Progress)> {
+        self.0.iter_mut().map(|(peer, progress)| (*peer, progress))
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Progress> {
+        self.0.iter().map(|(_, progress)| progress)
+    }
 }
 
 impl Progress {

@@ -10,8 +10,15 @@ pub(crate) fn majority(voters: usize) -> usize {
 /// The greatest value that a majority of `voters` has reached; those not given count as 0.
 pub(crate) fn reached(values: impl Iterator<Item = u64>, voters: usize) -> u64 {
     debug_assert!(voters <= VOTERS_MAX, "as many as a configuration may name");
+    if voters <= SMALL { nth::<SMALL>(values, voters) } else { nth::<VOTERS_MAX>(values, voters) }
+}
+
+/// Nearly every group is this small: there is less to clear.
+const SMALL: usize = 5;
+
+fn nth<const MAX: usize>(values: impl Iterator<Item = u64>, voters: usize) -> u64 {
     // Kept in falling order while it fills: groups are small.
-    let mut sorted = [0; VOTERS_MAX];
+    let mut sorted = [0; MAX];
     for (count, value) in values.enumerate() {
         let mut at = count;
         while at > 0 && sorted[at - 1] < value {

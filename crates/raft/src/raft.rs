@@ -374,7 +374,7 @@ impl Raft {
             Message::VoteReply { granted, .. } => self.on_vote_reply(now, from, granted, out),
             Message::Append { prev, prev_term, commit, views, .. } => {
                 if self.follow(now, from, out) {
-                    self.on_append(from, (prev, prev_term), commit, &views, out);
+                    self.on_append(from, (prev, prev_term), commit, views, out);
                 }
             }
             Message::Heartbeat { commit, round, .. } => {
@@ -502,8 +502,8 @@ impl Raft {
 
 impl Leader {
     fn peer_status(&self) -> Vec<PeerStatus> {
-        let status = |(node, progress): (&NodeId, &crate::progress::Progress)| PeerStatus {
-            node: *node,
+        let status = |(node, progress): (NodeId, &crate::progress::Progress)| PeerStatus {
+            node,
             matched: progress.matched,
             in_flight_bytes: progress.in_flight().0,
             snapshot: matches!(progress.pace, crate::progress::Pace::Snapshot { .. }),

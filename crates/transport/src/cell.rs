@@ -165,18 +165,30 @@ impl<M: Machine> Cell<M> {
         self.halted.as_ref()
     }
 
+    #[inline]
     fn flush(&mut self, sink: &mut impl Sink<M>) {
+        if !self.outbox.as_slice().is_empty() {
+            self.carry_out(sink);
+        }
+    }
+
+    fn carry_out(&mut self, sink: &mut impl Sink<M>) {
+        let durable = self.durable;
         for effect in self.outbox.drain() {
-            match effect.gate() {
-                Some(after) if after > self.durable => gate(&mut self.gated, after, effect),
-                _ => {
-                    if let Effect::Halt(halt) = effect {
-                        sink.halt(&halt);
-                        self.halted = Some(halt);
-                        break;
-                    }
-                    deliver(effect, sink);
+            // Spelled out, so that what is not gated moves once, from the outbox to the sink.
+            match effect {
+                Effect::Persist { ticket, record } => sink.persist(ticket, record),
+                Effect::Send { to, message, after } if after <= durable => sink.send(to, message),
+                Effect::Emit { event, after } if after <= durable => sink.emit(event),
+                Effect::Answer { ids, reply, after } if after <= durable => sink.answer(ids, reply),
+                Effect::Release { upto, after } if after <= durable => sink.release(upto),
+                Effect::Store(op) => sink.store(op),
+                Effect::Halt(halt) => {
+                    sink.halt(&halt);
+                    self.halted = Some(halt);
+                    break;
                 }
+                gated => gate(&mut self.gated, gated),
             }
         }
         if self.halted.is_some() {
@@ -186,7 +198,8 @@ impl<M: Machine> Cell<M> {
 }
 
 /// Keeps the queue sorted; nearly always the effect belongs at the end.
-fn gate<M: Machine>(queue: &mut VecDeque<(Ticket, Effect<M>)>, after: Ticket, effect: Effect<M>) {
+fn gate<M: Machine>(queue: &mut VecDeque<(Ticket, Effect<M>)>, effect: Effect<M>) {
+    let after = effect.gate().unwrap_or(Ticket::ZERO);
     if queue.back().is_none_or(|(last, _)| *last <= after) {
         queue.push_back((after, effect));
     } else {
@@ -195,14 +208,15 @@ fn gate<M: Machine>(queue: &mut VecDeque<(Ticket, Effect<M>)>, after: Ticket, ef
     }
 }
 
+/// Carries out an effect whose gate has opened.
 fn deliver<M: Machine>(effect: Effect<M>, sink: &mut impl Sink<M>) {
     match effect {
-        Effect::Persist { ticket, record } => sink.persist(ticket, record),
         Effect::Send { to, message, .. } => sink.send(to, message),
         Effect::Emit { event, .. } => sink.emit(event),
         Effect::Answer { ids, reply, .. } => sink.answer(ids, reply),
         Effect::Release { upto, .. } => sink.release(upto),
-        Effect::Store(op) => sink.store(op),
-        Effect::Halt(halt) => sink.halt(&halt),
+        Effect::Persist { .. } | Effect::Store(_) | Effect::Halt(_) => {
+            debug_assert!(false, "these are never gated");
+        }
     }
 }
