@@ -9,6 +9,7 @@ pub mod marks;
 mod nemesis;
 mod net;
 mod node;
+pub mod script;
 mod world;
 
 pub use nemesis::{Fault, Plan};
