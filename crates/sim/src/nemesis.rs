@@ -17,6 +17,8 @@ pub enum Fault {
     CrashInDisk,
     /// A disk call fails: the node must stop.
     DiskError,
+    /// A call of the snapshot store's disk fails: the machine goes on without, or stops itself.
+    StoreError,
     /// A disk takes up to a second for its next sync.
     DiskStall,
     /// The nodes are split in two.
@@ -42,19 +44,22 @@ pub enum Fault {
     ClockDrift,
     /// A connection is reported closed though nothing is wrong.
     LinkFlap,
+    /// Bytes arrive that are no message; drawn a frame, like losses.
+    Garbage,
     /// Something that only the system under test knows how to do: a transfer, a snapshot.
     System,
 }
 
 impl Fault {
-    /// All kinds.
-    pub const ALL: [Self; 19] = [
+    /// All kinds that strike at a time of their own.
+    pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::PowerLoss,
         Self::PowerLossAll,
         Self::CrashInStep,
         Self::CrashInDisk,
         Self::DiskError,
+        Self::StoreError,
         Self::DiskStall,
         Self::Partition,
         Self::IsolateLeader,
@@ -86,6 +91,8 @@ pub struct Plan {
     pub duplicate_ppm: u32,
     /// See [`Net`](crate::Net).
     pub late_ppm: u32,
+    /// See [`Net`](crate::Net).
+    pub garbage_ppm: u32,
     /// See [`Net`](crate::Net).
     pub delay_max: u64,
     /// The longest a sync takes, in nanoseconds.
@@ -121,6 +128,7 @@ impl Plan {
             loss_ppm: [0, 1_000, 20_000, 100_000][rng.below(4) as usize],
             duplicate_ppm: [0, 10_000, 200_000][rng.below(3) as usize],
             late_ppm: [0, 1_000, 10_000][rng.below(3) as usize],
+            garbage_ppm: [0, 2_000, 50_000][rng.below(3) as usize],
             delay_max: [300_000, 2_000_000, 20_000_000][rng.below(3) as usize],
             sync_max: [200_000, 2_000_000, 20_000_000][rng.below(3) as usize],
             settle_ppm: [1_000_000, 500_000, 50_000][rng.below(3) as usize],

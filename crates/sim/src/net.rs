@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_transport::{NodeId, Rng};
+use bytes::BytesMut;
+use quorate_transport::{Attachment, Frame, NodeId, Rng};
 
 /// What the network does to frames now.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Net {
     pub duplicate_ppm: u32,
     /// Copies that arrive seconds later, in other terms and lives.
     pub late_ppm: u32,
+    /// Frames of which a copy arrives that is no message at all.
+    pub garbage_ppm: u32,
     /// The least time under way, in nanoseconds.
     pub delay_min: u64,
     /// The greatest, but for late copies.
@@ -27,6 +30,7 @@ impl Default for Net {
             loss_ppm: 0,
             duplicate_ppm: 0,
             late_ppm: 0,
+            garbage_ppm: 0,
             delay_min: 50_000,
             delay_max: 2_000_000,
             cut: BTreeSet::new(),
@@ -83,4 +87,19 @@ impl Net {
         self.cut.clear();
         self.slow.clear();
     }
+}
+
+/// A copy that no decoder takes: cut short, too long, of another version, or without what its head
+/// speaks of. (A checksum stands before every decoder; what passes it is what was sent.)
+pub(crate) fn mangle(frame: &Frame, rng: &mut Rng) -> Frame {
+    let mut mangled = frame.clone();
+    let mut head = BytesMut::from(&frame.head[..]);
+    match rng.below(4) {
+        0 => head.truncate(rng.below(head.len() as u64) as usize),
+        1 => head.extend_from_slice(&rng.next_u64().to_le_bytes()),
+        2 => head.iter_mut().for_each(|byte| *byte = 2 + rng.below(254) as u8),
+        _ => mangled.attachments.push(Attachment::new(head.clone().freeze())),
+    }
+    mangled.head = head.freeze();
+    mangled
 }

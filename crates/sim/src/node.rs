@@ -20,6 +20,8 @@ pub(crate) struct Life<A> {
     pub(crate) timer_at: Option<u64>,
     /// An end of the present burst is scheduled.
     pub(crate) settle_due: bool,
+    /// Its snapshot store was made to fail: a machine may stop itself for that.
+    pub(crate) store_failed: bool,
 }
 
 /// A node through all its lives.
@@ -139,7 +141,16 @@ pub(crate) fn boot<A>(
         dead: None,
         halted: None,
     };
-    Ok(Life { host, hands, app, written: None, syncing: None, timer_at: None, settle_due: false })
+    Ok(Life {
+        host,
+        hands,
+        app,
+        written: None,
+        syncing: None,
+        timer_at: None,
+        settle_due: false,
+        store_failed: false,
+    })
 }
 
 impl<A> Life<A> {

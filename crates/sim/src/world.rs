@@ -142,6 +142,12 @@ enum Event {
         class: Class,
         frame: Frame,
     },
+    /// Bytes that are no message.
+    Garbage {
+        to: NodeId,
+        from: Peer,
+        frame: Frame,
+    },
     Timer {
         node: NodeId,
         life: u64,
@@ -264,6 +270,7 @@ impl<S: System> World<S> {
         let mut net = Net::default();
         (net.loss_ppm, net.duplicate_ppm) = (plan.loss_ppm, plan.duplicate_ppm);
         (net.late_ppm, net.delay_max) = (plan.late_ppm, plan.delay_max);
+        net.garbage_ppm = plan.garbage_ppm;
         let node = |id| {
             let node = Node {
                 id: NodeId(id),
@@ -358,6 +365,7 @@ impl<S: System> World<S> {
         for node in self.nodes.values_mut() {
             node.disk.heal();
             node.snapshots.heal();
+            node.life.iter_mut().for_each(|life| life.store_failed = false);
             node.paused_until = node.paused_until.min(now);
             node.stall = 0;
             node.clock.drift(now, &mut self.streams.nemesis, 0);
@@ -431,6 +439,7 @@ impl<S: System> World<S> {
                 }
                 self.step(to, |life, now| life.host.message(now, from, &frame, &mut life.hands))
             }
+            Event::Garbage { to, from, frame } => self.on_garbage(to, from, &frame),
             Event::Timer { node, life, at } => {
                 if self.is_stale(node, life)
                     || self.life(node).is_none_or(|l| l.timer_at != Some(at))

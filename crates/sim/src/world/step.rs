@@ -1,8 +1,10 @@
 //! One input to one node, and everything that follows from it.
 
-use quorate_transport::{BurstId, NodeId, Shell, Time};
+use quorate_transport::{BurstId, Frame, HostStats, NodeId, Peer, Shell, Time};
 
 use super::{Ask, Event, System, Violation, World};
+use crate::nemesis::Fault;
+use crate::net::mangle;
 use crate::node::{JOURNAL_BYTES_MAX, Life};
 
 impl<S: System> World<S> {
@@ -32,6 +34,28 @@ impl<S: System> World<S> {
             self.push(nanos, Event::Alarm { node, alarm });
         }
         if up { self.step(node, |_, _| ()) } else { Ok(()) }
+    }
+
+    /// Bytes that are no message change nothing but a count.
+    pub(super) fn on_garbage(
+        &mut self,
+        to: NodeId,
+        from: Peer,
+        frame: &Frame,
+    ) -> Result<(), Violation> {
+        if self.paused(to).is_some() {
+            return Ok(()); // lost: whether it comes now or later makes no difference
+        }
+        let mut refused = true;
+        self.step(to, |life, now| {
+            let before = life.host.stats();
+            life.host.message(now, from, frame, &mut life.hands);
+            let after = life.host.stats();
+            let counted = |stats: HostStats| stats.malformed + stats.strangers;
+            refused = counted(after) == counted(before) + 1;
+        })?;
+        *self.counts.faults.entry(Fault::Garbage).or_default() += 1;
+        if refused { Ok(()) } else { Err(self.violation(to, "law 4: garbage was taken in".into())) }
     }
 
     /// One input to one node, and everything that follows from it at once.
@@ -140,12 +164,20 @@ impl<S: System> World<S> {
         let stored = std::mem::take(&mut life.hands.stored);
         let spoke = !sent.is_empty();
         let in_disk = slot.disk.is_down() || slot.snapshots.is_down();
-        let dead = life.hands.dead.take().or(in_disk.then(|| "crash in a disk call".into()));
-        let halted = life.hands.halted.take();
+        let mut dead = life.hands.dead.take().or(in_disk.then(|| "crash in a disk call".into()));
+        let mut halted = life.hands.halted.take();
+        if life.store_failed && halted.take().is_some() {
+            dead = Some("it stopped itself: its snapshot store failed".into());
+        }
         for (to, class, frame) in sent {
             for delay in self.net.routes(from.node, to, &mut self.streams.net) {
                 let frame = frame.clone();
                 self.push(delay, Event::Deliver { to, from, class, frame });
+            }
+            if self.streams.net.chance_ppm(self.net.garbage_ppm) {
+                let delay = self.streams.net.between(self.net.delay_min, self.net.delay_max);
+                let frame = mangle(&frame, &mut self.streams.net);
+                self.push(delay, Event::Garbage { to, from, frame });
             }
         }
         if let Some(what) = halted {

@@ -142,6 +142,8 @@ impl<S: System> World<S> {
                 }
             }
             Fault::CrashInDisk | Fault::DiskError => self.fail_disk(fault, node),
+            Fault::StoreError => self.fail_store(node),
+            Fault::Garbage => {} // drawn a frame
             Fault::DiskStall => {
                 let stall = rng.between(10_000_000, 1_000_000_000);
                 self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.stall = stall);
@@ -191,6 +193,18 @@ impl<S: System> World<S> {
             if kind == DiskFault::Crash {
                 slot.snapshots.fail_at(slot.snapshots.calls() + within, kind);
             }
+        }
+    }
+
+    /// One of the next few calls of a node's snapshot store fails; the process lives on.
+    fn fail_store(&mut self, node: NodeId) {
+        let rng = &mut self.streams.nemesis;
+        let within = rng.between(1, 6);
+        let kind = if rng.below(2) == 0 { DiskFault::Io } else { DiskFault::NoSpace };
+        let Some(slot) = self.nodes.get_mut(&node) else { return };
+        if let Some(life) = &mut slot.life {
+            life.store_failed = true;
+            slot.snapshots.fail_at(slot.snapshots.calls() + within, kind);
         }
     }
 
