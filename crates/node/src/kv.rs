@@ -1,10 +1,9 @@
 //! The replicated map: commands, queries, snapshots, all over plain bytes.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_smr::{Outputs, RestoreError, StateMachine};
+use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 4096;
@@ -21,7 +20,7 @@ const LIST: u8 = 2;
 /// A map from keys to values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map {
-    pairs: BTreeMap<Bytes, Bytes>,
+    pairs: SharedMap<Bytes, Bytes>,
 }
 
 /// The command that sets a key.
@@ -100,7 +99,7 @@ impl Map {
             Some((1, after)) => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let range = self.pairs.range::<[u8], _>((start, Bound::Unbounded));
+        let range = self.pairs.range(start);
         for (key, value) in range.take_while(|(key, _)| key.starts_with(prefix)).take(LIST_MAX) {
             put_pair(&mut out, key, value);
             if out.len() > VALUE_BYTES_MAX {
@@ -144,32 +143,19 @@ impl StateMachine for Map {
         }
     }
 
-    fn snapshot(&self) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        let mut out = BytesMut::new();
-        for (key, value) in &self.pairs {
-            put_pair(&mut out, key, value);
-            if out.len() > 256 << 10 {
-                chunks.push(out.split().freeze());
-            }
-        }
-        chunks.push(out.freeze());
-        chunks
+    fn snapshot(&self) -> Pieces {
+        Pieces::new(self.pairs.clone().into_iter().map(|(key, value)| put(&key, &value)))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        let mut rest = state;
-        let mut pairs = BTreeMap::new();
-        while !rest.is_empty() {
-            let key_len = rest.try_get_u16_le().map_err(|_| RestoreError)? as usize;
-            let value_len = rest.try_get_u32_le().map_err(|_| RestoreError)? as usize;
-            let (key, after) = rest.split_at_checked(key_len).ok_or(RestoreError)?;
-            let (value, after) = after.split_at_checked(value_len).ok_or(RestoreError)?;
-            pairs.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            rest = after;
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        match split(piece) {
+            Some((PUT, key, value)) => {
+                let value = Bytes::copy_from_slice(value);
+                let known = self.pairs.insert(Bytes::copy_from_slice(key), value);
+                if known.is_some() { Err(RestoreError) } else { Ok(()) }
+            }
+            _ => Err(RestoreError),
         }
-        self.pairs = pairs;
-        Ok(())
     }
 }
 
@@ -196,13 +182,15 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_restores_the_map_and_cut_bytes_are_refused() {
+    fn a_snapshot_restores_the_map_and_what_is_no_pair_is_refused() {
         let map = filled();
-        let bytes = map.snapshot().concat();
         let mut copy = Map::default();
-        assert_eq!(copy.restore(&bytes), Ok(()));
+        assert_eq!(map.snapshot().try_for_each(|piece| copy.restore(&piece)), Ok(()));
         assert_eq!(copy.pairs, map.pairs);
-        assert_eq!(copy.restore(&bytes[..bytes.len() - 1]), Err(RestoreError));
+        let again = map.snapshot().next().expect("it holds a pair");
+        for piece in [&again[..], &[], &[PUT, 9, 0], &delete(b"x")] {
+            assert_eq!(copy.restore(piece), Err(RestoreError));
+        }
     }
 
     #[test]
