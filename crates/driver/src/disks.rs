@@ -18,10 +18,10 @@ pub(crate) struct Batch {
 /// What the disk threads say.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// Every burst up to this one is durable; what the journal takes on disk, and who pins it.
+    /// Every burst up to this one is durable; what the journal needs on disk, and who pins it.
     Durable {
         upto: BurstId,
-        disk_bytes: u64,
+        needed_bytes: u64,
         oldest: Option<(Key, Ticket)>,
     },
     /// The journal has failed: the node must stop.
@@ -74,8 +74,8 @@ where
                 marked = false;
                 match commit(&mut wal, &mut waiting) {
                     Ok(Some(upto)) => {
-                        let (disk_bytes, oldest) = (wal.disk_bytes(), wal.oldest_live());
-                        let durable = Done::Durable { upto, disk_bytes, oldest };
+                        let (needed_bytes, oldest) = (wal.needed_bytes(), wal.oldest_live());
+                        let durable = Done::Durable { upto, needed_bytes, oldest };
                         if done.send(durable).await.is_err() {
                             return;
                         }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use quorate_transport::{
     Frame, Host, HostOptions, Key, Machine, Peer, ReplayError, Start, Ticket, Transport,
@@ -21,7 +22,7 @@ use crate::handle::Handle;
 /// Limits of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The journal's size on disk, in bytes, past which the machine that pins it is asked to do
+    /// What the journal needs on disk, in bytes, spares aside, past which the machine that pins it is asked to do
     /// without its oldest records. Default 256 MiB.
     pub journal_bytes_max: u64,
     /// Requests that may wait in one machine's mailbox. Default 4096.
@@ -69,6 +70,10 @@ pub enum DriverError {
     /// The journal failed: going on could break a promise.
     #[error("the journal has failed: {0}")]
     Journal(WalError),
+    /// While stopping, the disk did not take what was appended in time: who waited for that was
+    /// not answered.
+    #[error("the disk did not take within {0:?} what was to be synced before the end")]
+    Slow(Duration),
     /// The engine panicked: a bug.
     #[error("the engine has failed: {0}")]
     Engine(String),
@@ -183,14 +188,15 @@ where
             batches_waiting: VecDeque::new(),
             asked: None,
         };
-        Ok(Driver { engine: tokio::spawn(engine.run()), stop, threads })
+        Ok(Driver { engine: Some(tokio::spawn(engine.run())), stop, threads })
     }
 }
 
 /// A running node.
 #[derive(Debug)]
 pub struct Driver {
-    engine: tokio::task::JoinHandle<Result<(), DriverError>>,
+    /// None once its end was told.
+    engine: Option<tokio::task::JoinHandle<Result<(), DriverError>>>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -199,25 +205,25 @@ impl Driver {
     /// Waits until the node stops by itself.
     ///
     /// # Errors
-    /// [`DriverError`] says why it did.
+    /// [`DriverError`] says why it did; it is told once.
     ///
     /// # Cancel safety
     /// Safe: the node runs on.
     pub async fn stopped(&mut self) -> Result<(), DriverError> {
-        match (&mut self.engine).await {
-            Ok(result) => result,
-            Err(error) => Err(DriverError::Engine(error.to_string())),
-        }
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let ended = engine.await;
+        self.engine = None;
+        ended.unwrap_or_else(|error| Err(DriverError::Engine(error.to_string())))
     }
 
     /// Stops: takes no more requests, lets everything appended reach the disk and everything that
     /// waited for it leave, closes connections and files.
     ///
     /// # Errors
-    /// [`DriverError`] when the node had already failed, or fails on the way.
+    /// [`DriverError`] when the node had already failed and nobody was told, or fails on the way.
     pub async fn stop(mut self) -> Result<(), DriverError> {
         self.stop.send_replace(true);
-        let result = if self.engine.is_finished() { Ok(()) } else { self.stopped().await };
+        let result = self.stopped().await;
         let threads = std::mem::take(&mut self.threads);
         // The engine has dropped its ends: the threads finish what they have and end.
         let joined = tokio::task::spawn_blocking(move || {
