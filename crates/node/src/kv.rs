@@ -1,6 +1,9 @@
 //! The replicated map: commands, queries, snapshots, all over plain bytes.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
@@ -16,11 +19,58 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const GET: u8 = 1;
 const LIST: u8 = 2;
+/// Kind and length of the key.
+const HEAD_BYTES: usize = 3;
 
 /// A map from keys to values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map {
-    pairs: SharedMap<Bytes, Bytes>,
+    pairs: SharedMap<Pair, ()>,
+}
+
+/// A key and its value in one allocation, as the command that put them has them. Ordered by key
+/// alone.
+#[derive(Clone, Debug)]
+struct Pair(Arc<[u8]>);
+
+impl Pair {
+    fn key(&self) -> &[u8] {
+        &self.0[HEAD_BYTES..self.key_end()]
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.0[self.key_end()..]
+    }
+
+    fn key_end(&self) -> usize {
+        HEAD_BYTES + u16::from_le_bytes([self.0[1], self.0[2]]) as usize
+    }
+}
+
+impl Borrow<[u8]> for Pair {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Pair {}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(other.key())
+    }
 }
 
 /// The command that sets a key.
@@ -80,16 +130,18 @@ pub(crate) fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
 
 impl Map {
     fn one(&mut self, command: &[u8]) -> u8 {
-        let Some((kind, key, value)) = split(command) else { return b'?' };
+        let Some((kind, key, _)) = split(command) else { return b'?' };
         let existed = match kind {
-            PUT => {
-                let value = Bytes::copy_from_slice(value);
-                self.pairs.insert(Bytes::copy_from_slice(key), value).is_some()
-            }
+            PUT => self.pairs.insert(Pair(command.into()), ()).is_some(),
             DELETE => self.pairs.remove(key).is_some(),
             _ => return b'?',
         };
         u8::from(existed)
+    }
+
+    fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        let (pair, ()) = self.pairs.range(Bound::Included(key)).next()?;
+        (pair.key() == key).then(|| pair.value())
     }
 
     fn page(&self, query: &[u8]) -> Bytes {
@@ -99,7 +151,7 @@ impl Map {
             Some((1, after)) => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let range = self.pairs.range(start);
+        let range = self.pairs.range(start).map(|(pair, ())| (pair.key(), pair.value()));
         for (key, value) in range.take_while(|(key, _)| key.starts_with(prefix)).take(LIST_MAX) {
             put_pair(&mut out, key, value);
             if out.len() > VALUE_BYTES_MAX {
@@ -134,8 +186,8 @@ impl StateMachine for Map {
 
     fn query(&self, query: &[u8]) -> Bytes {
         match query.split_first() {
-            Some((&GET, key)) => match self.pairs.get(key) {
-                Some(value) => [&[1], &value[..]].concat().into(),
+            Some((&GET, key)) => match self.value(key) {
+                Some(value) => [&[1], value].concat().into(),
                 None => Bytes::from_static(&[0]),
             },
             Some((&LIST, _)) => self.page(query),
@@ -144,16 +196,14 @@ impl StateMachine for Map {
     }
 
     fn snapshot(&self) -> Pieces {
-        Pieces::new(self.pairs.clone().into_iter().map(|(key, value)| put(&key, &value)))
+        // A pair is the command that puts it.
+        let piece = |(pair, ()): (Pair, ())| Bytes::copy_from_slice(&pair.0);
+        Pieces::new(self.pairs.clone().into_iter().map(piece))
     }
 
     fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
         match split(piece) {
-            Some((PUT, key, value)) => {
-                let value = Bytes::copy_from_slice(value);
-                let known = self.pairs.insert(Bytes::copy_from_slice(key), value);
-                if known.is_some() { Err(RestoreError) } else { Ok(()) }
-            }
+            Some((PUT, ..)) if self.pairs.insert(Pair(piece.into()), ()).is_none() => Ok(()),
             _ => Err(RestoreError),
         }
     }
@@ -168,6 +218,10 @@ mod tests {
         let commands = [put(b"a/1", b"one"), put(b"a/2", b""), put(b"b", b"two"), delete(b"b")];
         map.apply(&mut commands.iter().map(|c| &c[..]), &mut Outputs::default());
         map
+    }
+
+    fn all(map: &Map) -> Vec<&[u8]> {
+        map.pairs.iter().map(|(pair, ())| &pair.0[..]).collect()
     }
 
     #[test]
@@ -186,7 +240,7 @@ mod tests {
         let map = filled();
         let mut copy = Map::default();
         assert_eq!(map.snapshot().try_for_each(|piece| copy.restore(&piece)), Ok(()));
-        assert_eq!(copy.pairs, map.pairs);
+        assert_eq!(all(&copy), all(&map));
         let again = map.snapshot().next().expect("it holds a pair");
         for piece in [&again[..], &[], &[PUT, 9, 0], &delete(b"x")] {
             assert_eq!(copy.restore(piece), Err(RestoreError));
@@ -200,6 +254,6 @@ mod tests {
             map.apply(&mut [bytes].into_iter(), &mut Outputs::default());
             map.query(bytes);
         }
-        assert_eq!(map.pairs, filled().pairs);
+        assert_eq!(all(&map), all(&filled()));
     }
 }

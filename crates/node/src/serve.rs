@@ -37,10 +37,12 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     };
     let owner = config.cluster.0.rotate_left(32) ^ config.node.0;
     let journal = quorate_wal::Options { owner, ..quorate_wal::Options::default() };
-    let options = Options { journal, ..Options::default() };
+    let smr = quorate_smr::Config::new(config.members.keys().copied(), Map::default());
+    // A snapshot frees the journal before the journal has to free itself.
+    let journal_bytes_max = 2 * smr.snapshot_bytes_max;
+    let options = Options { journal, journal_bytes_max, ..Options::default() };
     let mut setup = Setup::open(me, seed, disk("journal")?, disk("snapshots")?, options)
         .with_context(|| format!("data directory {}", config.data_dir.display()))?;
-    let smr = quorate_smr::Config::new(config.members.keys().copied(), Map::default());
     let replica = setup.add::<Smr<Map>>(REPLICA, smr)?;
 
     let mut tcp = TcpConfig::new(config.cluster, me);

@@ -7,8 +7,9 @@ use core::fmt;
 use core::ops::Bound;
 use core::{mem, slice};
 
-/// Pairs of a leaf, or children of an inner node, at the most.
-const WIDTH: usize = 32;
+/// Pairs of a leaf, or children of an inner node, at the most. Wider ones are searched faster, and
+/// slower to copy.
+const WIDTH: usize = 16;
 
 /// An ordered map that is copied in constant time.
 ///
@@ -64,7 +65,7 @@ impl<K, V> SharedMap<K, V> {
 }
 
 impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
-    /// Sets the value of a key; gives back the one it had.
+    /// Sets the value of a key; gives back the one it had. The key is kept as it is given now.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let (before, split) = insert(&mut self.root, key, value);
         if let Some((bound, right)) = split {
@@ -94,12 +95,11 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         Some(removed)
     }
 
-    /// The value of a key, to be changed.
+    /// The value of a key, to be changed: what leads to it is copied if it is shared.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        self.get(key)?;
         let mut node = &mut self.root;
         loop {
             match Arc::make_mut(node) {
@@ -176,7 +176,7 @@ fn insert<K: Ord + Clone, V: Clone>(
 ) -> (Option<V>, Split<K, V>) {
     match Arc::make_mut(node) {
         Node::Leaf(pairs) => match pairs.binary_search_by(|(k, _)| k.cmp(&key)) {
-            Ok(at) => (Some(mem::replace(&mut pairs[at].1, value)), None),
+            Ok(at) => (Some(mem::replace(&mut pairs[at], (key, value)).1), None),
             Err(at) => {
                 pairs.insert(at, (key, value));
                 (None, split(pairs).map(|right| (right[0].0.clone(), Arc::new(Node::Leaf(right)))))
