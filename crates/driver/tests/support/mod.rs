@@ -201,7 +201,11 @@ impl Machine for Clerk {
             }
             Input::Request { request: Ask::Halt, .. } => out.halt("a rule", "a reason"),
             Input::Stored(stored) => {
-                if let Some(id) = self.saving.take() {
+                let (Stored::Finished { id: name }
+                | Stored::Failed { id: name, .. }
+                | Stored::Chunk { id: name, .. }) = stored;
+                // What failed when it was written fails again when it is finished.
+                if let Some(id) = self.saving.take_if(|id| id.0 + 1 == name.index) {
                     let saved = matches!(stored, Stored::Finished { .. });
                     out.answer_eager(id, Told::Saved(saved));
                 }
