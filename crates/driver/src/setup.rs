@@ -22,8 +22,8 @@ use crate::handle::Handle;
 /// Limits of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// What the journal needs on disk, in bytes, spares aside, past which the machine that pins it is asked to do
-    /// without its oldest records. Default 256 MiB.
+    /// What the journal needs on disk, in bytes, spares aside, past which the machine that pins it
+    /// is asked to do without its oldest records. Default 256 MiB.
     pub journal_bytes_max: u64,
     /// Requests that may wait in one machine's mailbox. Default 4096.
     pub mailbox_max: usize,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quorate_driver::{Identity, Options, Setup};
-use quorate_smr::{Request, Smr};
+use quorate_smr::{Reply, Request, Smr};
 use quorate_transport::tcp::{TcpConfig, TcpTransport};
 use quorate_transport::{Key, Peer};
 use quorate_wal::RealDisk;
@@ -74,7 +74,10 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     server.abort();
     // Others need not wait for a timeout to find a new leader.
     let hand_over = replica.request(Request::Transfer { to: None });
-    let _ = tokio::time::timeout(Duration::from_millis(500), hand_over).await;
+    let handed = tokio::time::timeout(Duration::from_millis(500), hand_over).await;
+    if matches!(handed, Ok(Ok(Reply::Transferred))) {
+        tracing::info!("leadership handed over");
+    }
     driver.stop().await.context("while stopping")?;
     Ok(())
 }

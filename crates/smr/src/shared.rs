@@ -33,9 +33,11 @@ pub struct SharedMap<K, V> {
 #[derive(Clone)]
 enum Node<K, V> {
     Leaf(Vec<(K, V)>),
-    /// Each child with a lower bound of its keys; that of the first is never looked at.
-    Inner(Vec<(K, Arc<Self>)>),
+    Inner(Vec<Child<K, V>>),
 }
+
+/// A node below another, with a lower bound of its keys; that of the first is never looked at.
+type Child<K, V> = (K, Arc<Node<K, V>>);
 
 impl<K, V> SharedMap<K, V> {
     /// An empty map.
@@ -167,7 +169,7 @@ fn child_of<K: Borrow<Q>, V, Q: Ord + ?Sized>(children: &[(K, V)], key: &Q) -> u
 }
 
 /// What a node that became too wide gives to a new right neighbour, and that one's lower bound.
-type Split<K, V> = Option<(K, Arc<Node<K, V>>)>;
+type Split<K, V> = Option<Child<K, V>>;
 
 fn insert<K: Ord + Clone, V: Clone>(
     node: &mut Arc<Node<K, V>>,
@@ -263,7 +265,7 @@ impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for SharedMap<K, V> {
 
 /// The pairs of a map, borrowed, by rising key.
 pub struct Iter<'a, K, V> {
-    above: Vec<slice::Iter<'a, (K, Arc<Node<K, V>>)>>,
+    above: Vec<slice::Iter<'a, Child<K, V>>>,
     leaf: slice::Iter<'a, (K, V)>,
 }
 
@@ -319,7 +321,7 @@ impl<'a, K, V> IntoIterator for &'a SharedMap<K, V> {
 /// It lets go of each node as it passes, so that a large map that nobody shares goes bit by bit.
 #[derive(Clone)]
 pub struct IntoIter<K, V> {
-    above: Vec<alloc::vec::IntoIter<(K, Arc<Node<K, V>>)>>,
+    above: Vec<alloc::vec::IntoIter<Child<K, V>>>,
     leaf: alloc::vec::IntoIter<(K, V)>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Read {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// Reads rows in random order until `loaded` turns true.
+/// Reads rows in random order until `loaded` turns true, each reader once at least.
 pub(crate) async fn read(
     client: &Client,
     rows: &[Row],
@@ -51,18 +51,19 @@ async fn one(
     let mut reads = Vec::new();
     let mut beats = interval(PACE);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while reads.len() < READS_MAX && !*loaded.borrow() {
+    // A short load is over before a beat: one read comes with it all the same.
+    while reads.is_empty() || (reads.len() < READS_MAX && !*loaded.borrow()) {
         tokio::select! {
+            biased;
             _ = beats.tick() => {}
             _ = loaded.changed() => continue,
         }
         let key = keys[rng.below(keys.len() as u64) as usize].clone();
         let asked = begun.elapsed().as_nanos() as u64;
         // A read without an answer says nothing, and changes nothing.
-        if let Ok(value) = client.get(&key, false).await {
-            let answered = begun.elapsed().as_nanos() as u64;
-            reads.push(Read { key, asked, answered, value: value.map(|value| value.to_vec()) });
-        }
+        let Ok(value) = client.get(&key, false).await else { break };
+        let answered = begun.elapsed().as_nanos() as u64;
+        reads.push(Read { key, asked, answered, value: value.map(|value| value.to_vec()) });
     }
     reads
 }
