@@ -418,10 +418,11 @@ mod tests {
         let copy = map.clone();
         assert!(Arc::ptr_eq(&map.root, &copy.root));
         map.insert(5000, Arc::new(0));
-        let shared = |(a, b): &((&u32, &Arc<u32>), (&u32, &Arc<u32>))| {
-            Arc::strong_count(a.1) == 1 && Arc::ptr_eq(a.1, b.1)
-        };
-        let alone = map.iter().zip(copy.iter()).filter(|pair| !shared(pair)).count();
+        let alone = map
+            .iter()
+            .zip(copy.iter())
+            .filter(|((_, one), (_, two))| Arc::strong_count(one) > 1 || !Arc::ptr_eq(one, two));
+        let alone = alone.count();
         assert!((1..=WIDTH).contains(&alone), "{alone} pairs were copied");
     }
 
