@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::clock::boot_time;
 use crate::desk::{Desk, Mailbox, Post};
-use crate::disks;
+use crate::disks::{self, Pace};
 use crate::engine::{Engine, Hands};
 use crate::handle::Handle;
 
@@ -25,6 +25,9 @@ pub struct Options {
     /// What the journal needs on disk, in bytes, spares aside, past which the machine that pins it
     /// is asked to do without its oldest records. Default 256 MiB.
     pub journal_bytes_max: u64,
+    /// How fast snapshots are written, in bytes a second: less leaves more of the disk to the
+    /// journal, and keeps what a snapshot will free for longer. Default 64 MiB.
+    pub snapshot_bytes_per_second: u64,
     /// Requests that may wait in one machine's mailbox. Default 4096.
     pub mailbox_max: usize,
     /// Events that a slow listener may fall behind. Default 1024.
@@ -39,6 +42,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             journal_bytes_max: 256 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             mailbox_max: 4096,
             events_max: 1024,
             host: HostOptions::default(),
@@ -161,12 +165,13 @@ where
         for (key, upto) in &self.released {
             self.host.skip_released(*key, *upto);
         }
+        let pace = Pace::new(self.options.snapshot_bytes_per_second);
         let (done_in, done) = mpsc::channel(4096);
         let (batches, batches_out) = mpsc::channel(4096);
         let (work, work_out) = mpsc::channel(1024);
         let threads = vec![
             disks::journal(self.wal, batches_out, done_in.clone())?,
-            disks::snapshots(self.store, work_out, done_in)?,
+            disks::snapshots(self.store, work_out, done_in, pace)?,
         ];
         let (stop, stopped) = watch::channel(false);
         let engine = Engine {
