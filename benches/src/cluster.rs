@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn figures_are_read_from_the_line_of_a_load_generator() {
-        let line = "  5 of 10 s, 7 ops/s\n64 clients, puts of 256 B: 21034 ops/s; latency ms p50 2.91 p90 3.80 p99 6.1; \
+        let line = "  5 of 10 s, 7 ops/s\n\
+                    64 clients, puts of 256 B: 21034 ops/s; latency ms p50 2.91 p90 3.80 p99 6.1; \
                     0 failed\n";
         assert_eq!(Load::from_output(line), Some(Load { rate: 21_034.0, p50_ms: 2.91 }));
         assert_eq!(Load::from_output("ops/s p50"), None);
