@@ -9,8 +9,7 @@ use quorate_sim::script::golden::check_all;
 use quorate_transport::NodeId;
 use stage::{Stage, elect, play, stage_with, status};
 
-/// `group COUNT [chunk BYTES] [append BYTES] [window COUNT] [led NODE]` begins; `status` shows every
-/// node.
+/// `group COUNT [chunk BYTES] [append BYTES] [window COUNT] [led NODE]` begins; `status` shows all.
 fn command(stage: &mut Option<Stage>, words: &[&str]) -> Result<String, String> {
     if words[0] == "group" {
         let numbers: Vec<_> = words.iter().map(|word| word.parse::<u64>().ok()).collect();
