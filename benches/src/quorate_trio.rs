@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use quorate_raft::{Config, Event, Message, Proposals, Raft, Reply, Request};
+use quorate_transport::tcp::wire::{Piece, put_prefix, split};
 use quorate_transport::{
-    Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, Start, StoreOp,
-    Ticket, Time,
+    Cell, FRAME_BYTES_MAX, Halt, Incarnation, Input, Key, Machine, NodeId, Peer, RequestRange,
+    Sink, Start, StoreOp, Ticket, Time, decode_message, encode_message,
 };
 
 /// What leaves a node.
@@ -57,10 +59,18 @@ pub struct Trio {
     cells: Vec<(Cell<Raft>, Hands)>,
     now: Time,
     leader: usize,
+    codec: Option<Codec>,
 }
 
 impl Trio {
-    /// Elects a leader.
+    /// Elects a leader; every message goes through the codec of the TCP transport, checksums
+    /// verified on arrival.
+    #[must_use]
+    pub fn with_codec(nodes: u64) -> Self {
+        Self { codec: Some(Codec::default()), ..Self::new(nodes) }
+    }
+
+    /// Elects a leader; messages are handed over as they are.
     #[must_use]
     pub fn new(nodes: u64) -> Self {
         let cell = |node| {
@@ -75,7 +85,8 @@ impl Trio {
             let raft = Raft::new(start, config).expect("a valid configuration");
             (Cell::new(raft), Hands { from: node, ..Hands::default() })
         };
-        let mut trio = Self { cells: (1..=nodes).map(cell).collect(), now: Time::ZERO, leader: 0 };
+        let cells = (1..=nodes).map(cell).collect();
+        let mut trio = Self { cells, now: Time::ZERO, leader: 0, codec: None };
         for (cell, hands) in &mut trio.cells {
             cell.handle(Time::ZERO, Input::Started, hands);
         }
@@ -146,11 +157,37 @@ impl Trio {
                 while let Some((from, to, message)) = self.cells[from].1.wire.pop_front() {
                     let at = to.0 as usize - 1;
                     touched |= 1 << at;
+                    let message = match &mut self.codec {
+                        Some(codec) => codec.carry(&message),
+                        None => message,
+                    };
                     let (cell, hands) = &mut self.cells[at];
                     let from = Peer { node: NodeId(from), incarnation: Incarnation(1) };
                     cell.handle(now, Input::Message { from, message }, hands);
                 }
             }
         }
+    }
+}
+
+/// What lies between two sockets, but for the sockets.
+#[derive(Default)]
+struct Codec {
+    scratch: BytesMut,
+    buffer: BytesMut,
+}
+
+impl Codec {
+    /// Encodes as a sender does, copies once as a socket does, and decodes as a receiver does.
+    fn carry(&mut self, message: &Message) -> Message {
+        let frame = encode_message(Key::new(1, 1), message, &mut self.scratch);
+        self.buffer.reserve(frame.flat_len() + 4);
+        put_prefix(&frame, &mut self.buffer);
+        for attachment in frame.attachments.as_slice() {
+            self.buffer.extend_from_slice(attachment.bytes());
+        }
+        let arrived = split(&mut self.buffer, FRAME_BYTES_MAX);
+        let Ok(Some(Piece::Frame(frame))) = arrived else { panic!("a frame of our own") };
+        decode_message(&frame).expect("a message of our own")
     }
 }

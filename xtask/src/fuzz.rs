@@ -6,11 +6,18 @@ use crate::run::say;
 use crate::workspace::Workspace;
 
 /// `(crate, test)`: each test reads `QUORATE_FUZZ_ITERATIONS` and runs a few by itself.
-const TARGETS: &[(&str, &str)] = &[("transport", "fuzz"), ("raft", "fuzz"), ("wal", "fuzz")];
+const TARGETS: &[(&str, &str)] = &[
+    ("transport", "fuzz"),
+    ("wal", "fuzz"),
+    ("raft", "fuzz"),
+    ("smr", "fuzz"),
+    ("driver", "fuzz"),
+    ("node", "fuzz"),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, raft, wal
+    /// One crate only: transport, wal, raft, smr, driver, node
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]

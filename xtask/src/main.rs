@@ -50,7 +50,7 @@ enum Command {
     Loom(loom::Args),
     /// Compare the golden interaction traces, or write them anew
     Trace(trace::Args),
-    /// Measure: the side-by-side comparison with peers, then the criterion benchmarks
+    /// Measure: beside peers, in turns, into docs/benchmarks.md; then criterion
     Bench(bench::Args),
     /// Start a local cluster from a release build and watch it work
     Demo(demo::Args),

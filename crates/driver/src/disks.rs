@@ -3,9 +3,11 @@
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket};
+use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket, Time};
 use quorate_wal::{Disk, SnapshotStore, Wal, WalError};
 use tokio::sync::mpsc;
+
+use crate::clock::boot_time;
 
 /// One burst on its way to the journal.
 #[derive(Debug)]
@@ -18,10 +20,10 @@ pub(crate) struct Batch {
 /// What the disk threads say.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// Every burst up to this one is durable; what the journal takes on disk, and who pins it.
+    /// Every burst up to this one is durable; what the journal needs on disk, and who pins it.
     Durable {
         upto: BurstId,
-        disk_bytes: u64,
+        needed_bytes: u64,
         oldest: Option<(Key, Ticket)>,
     },
     /// The journal has failed: the node must stop.
@@ -74,8 +76,8 @@ where
                 marked = false;
                 match commit(&mut wal, &mut waiting) {
                     Ok(Some(upto)) => {
-                        let (disk_bytes, oldest) = (wal.disk_bytes(), wal.oldest_live());
-                        let durable = Done::Durable { upto, disk_bytes, oldest };
+                        let (needed_bytes, oldest) = (wal.needed_bytes(), wal.oldest_live());
+                        let durable = Done::Durable { upto, needed_bytes, oldest };
                         if done.send(durable).await.is_err() {
                             return;
                         }
@@ -111,23 +113,79 @@ fn commit<D: Disk>(
     Ok(last)
 }
 
-/// Carries out snapshot work in order, away from the journal.
+/// Carries out snapshot work in order, away from the journal and no faster than `pace` lets it.
 pub(crate) fn snapshots<D>(
     mut store: SnapshotStore<D>,
     mut work: mpsc::Receiver<(Key, StoreOp)>,
     done: mpsc::Sender<Done>,
+    mut pace: Pace,
 ) -> std::io::Result<JoinHandle<()>>
 where
     D: Disk + Send + 'static,
     SnapshotStore<D>: Send,
 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("quorate-snapshots".into()).spawn(move || {
-        while let Some((key, op)) = work.blocking_recv() {
-            if let Some(stored) = store.apply(key, op)
-                && done.blocking_send(Done::Stored { key, stored }).is_err()
-            {
-                return;
+        runtime.block_on(async {
+            while let Some((key, op)) = work.recv().await {
+                // Nobody hears the answer any more, and what is not finished is void.
+                if work.is_closed() && !matches!(op, StoreOp::RemoveBefore { .. }) {
+                    continue;
+                }
+                let written = if let StoreOp::Write { bytes, .. } = &op { bytes.len() } else { 0 };
+                if let Some(stored) = store.apply(key, op)
+                    && done.send(Done::Stored { key, stored }).await.is_err()
+                {
+                    return;
+                }
+                let pause = pace.after(boot_time(), written as u64);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
             }
-        }
+        });
     })
+}
+
+/// How fast snapshots may be written, so that the journal has its share of the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    bytes_per_second: u64,
+    free_at: Time,
+}
+
+impl Pace {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second: bytes_per_second.max(1), free_at: Time::ZERO }
+    }
+
+    /// How long to pause now that these bytes are written.
+    fn after(&mut self, now: Time, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        self.free_at = self.free_at.max(now) + Duration::from_nanos(nanos);
+        self.free_at.since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_kept_however_the_bytes_come_and_rest_is_not_saved_up() {
+        for pieces in [1, 7, 1000] {
+            let mut pace = Pace::new(1_000_000);
+            let mut now = Time::from_nanos(5_000_000_000);
+            let begun = now;
+            for _ in 0..pieces {
+                now = now + pace.after(now, 2_000_000 / pieces);
+            }
+            let took = now.since(begun).as_secs_f64();
+            assert!((1.99..=2.0).contains(&took), "{pieces}: {took}");
+            now = now + Duration::from_secs(100);
+            assert_eq!(pace.after(now, 500_000), Duration::from_millis(500));
+            assert_eq!(pace.after(now, 0), Duration::from_millis(500));
+        }
+    }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Engine {
 /// Frames, and mails of one machine, that one burst takes at the most.
 const BURST_MAX: usize = 1024;
 const HELD_MAX: usize = 4096;
+/// How long a stop waits for the disk.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
@@ -109,8 +111,13 @@ impl Engine {
             self.host.timer(now, &mut self.hands);
             self.end_burst(now);
         };
-        self.finish().await;
-        result
+        match result {
+            Ok(()) => self.finish().await,
+            Err(error) => {
+                self.close().await; // whatever waits for the journal waits in vain
+                Err(error)
+            }
+        }
     }
 
     fn pause(&self) -> Duration {
@@ -121,9 +128,9 @@ impl Engine {
     fn on_done(&mut self, now: Time, done: &mut Vec<Done>) -> Result<(), WalError> {
         for next in done.drain(..) {
             match next {
-                Done::Durable { upto, disk_bytes, oldest } => {
+                Done::Durable { upto, needed_bytes, oldest } => {
                     self.host.durable(now, upto, &mut self.hands);
-                    if disk_bytes > self.options.journal_bytes_max && oldest != self.asked {
+                    if needed_bytes > self.options.journal_bytes_max && oldest != self.asked {
                         self.asked = oldest;
                         if let Some((key, before)) = oldest {
                             self.host.checkpoint(now, key, before, &mut self.hands);
@@ -204,19 +211,24 @@ impl Engine {
     }
 
     /// No more mail; what was appended still reaches the disk, and what it gates still leaves.
-    async fn finish(mut self) {
+    async fn finish(mut self) -> Result<(), DriverError> {
         self.mailboxes.iter_mut().for_each(|mailbox| mailbox.close());
         let settle = async {
             while self.host.is_busy() {
                 let Some(next) = self.done.recv().await else { break };
                 let now = boot_time();
-                if self.on_done(now, &mut vec![next]).is_err() {
-                    break;
-                }
+                self.on_done(now, &mut vec![next]).map_err(DriverError::Journal)?;
                 self.end_burst(now);
             }
+            Ok(())
         };
-        let _ = tokio::time::timeout(Duration::from_secs(2), settle).await;
+        let settled = tokio::time::timeout(STOP_PATIENCE, settle).await;
+        self.close().await;
+        settled.unwrap_or(Err(DriverError::Slow(STOP_PATIENCE)))
+    }
+
+    async fn close(mut self) {
+        self.mailboxes.iter_mut().for_each(|mailbox| mailbox.close());
         self.hands.transport.close().await;
     }
 }

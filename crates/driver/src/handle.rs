@@ -5,12 +5,24 @@ use std::sync::Arc;
 
 use quorate_transport::Machine;
 use thiserror::Error;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 /// The node has stopped, or this machine has: whether the request was carried out is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the node has stopped; whether the request was carried out is not known")]
 pub struct Gone;
+
+/// Why a request was not taken in. Nothing of it will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// The mailbox is full: ask again later.
+    #[error("the mailbox is full")]
+    Full,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Gone,
+}
 
 /// What a handle sends to the engine.
 pub(crate) enum Mail<M: Machine> {
@@ -60,6 +72,24 @@ impl<M: Machine> Handle<M> {
         self.mail.send(Mail::Request(request, sender)).await.map_err(|_| Gone)?;
         self.wake.notify_one();
         reply.await.map_err(|_| Gone)
+    }
+
+    /// Asks the machine, unless the mailbox is full; the one answer comes later.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was asked. The answer is [`Gone`] when the node or the machine stops
+    /// first.
+    pub fn try_request(
+        &self,
+        request: M::Request,
+    ) -> Result<impl Future<Output = Result<M::Reply, Gone>> + use<M>, Refused> {
+        let (sender, reply) = oneshot::channel();
+        self.mail.try_send(Mail::Request(request, sender)).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Closed(_) => Refused::Gone,
+        })?;
+        self.wake.notify_one();
+        Ok(async { reply.await.map_err(|_| Gone) })
     }
 
     /// Looks at the machine between two of its steps.

@@ -75,7 +75,9 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Incarnation(0),
             Err(error) => return Err(disk(error)),
         };
-        let identity = Self { cluster, node, incarnation: Incarnation(last.0 + 1) };
+        // A life after the last there can be means that the file is not what was written.
+        let next = last.0.checked_add(1).ok_or_else(|| IdentityError::Malformed(path.clone()))?;
+        let identity = Self { cluster, node, incarnation: Incarnation(next) };
         identity.write(directory, &path).map_err(disk)?;
         Ok(identity)
     }
@@ -91,14 +93,16 @@ impl Identity {
     }
 }
 
-fn parse(text: &str) -> Option<Identity> {
-    let mut lines = text.lines();
-    let mut number =
-        |name: &str| -> Option<u64> { lines.next()?.strip_prefix(name)?.trim().parse().ok() };
+/// What an identity file says, if it is one and whole.
+pub(crate) fn parse(text: &str) -> Option<Identity> {
+    let mut lines = text.split_inclusive('\n');
+    let mut number = |name: &str| -> Option<u64> {
+        lines.next()?.strip_prefix(name)?.strip_suffix('\n')?.parse().ok()
+    };
     let cluster = ClusterId(number("cluster ")?);
     let node = NodeId(number("node ")?);
     let incarnation = Incarnation(number("incarnation ")?);
-    Some(Identity { cluster, node, incarnation })
+    lines.next().is_none().then_some(Identity { cluster, node, incarnation })
 }
 
 #[cfg(test)]
@@ -114,7 +118,11 @@ mod tests {
         assert_eq!(begin(7, 1).unwrap().incarnation, Incarnation(2));
         assert!(matches!(begin(8, 1), Err(IdentityError::Other { .. })));
         assert!(matches!(begin(7, 2), Err(IdentityError::Other { .. })));
-        fs::write(directory.path().join(NAME), "hello").unwrap();
-        assert!(matches!(begin(7, 1), Err(IdentityError::Malformed(_))));
+        let cut = "cluster 7\nnode 1\nincarnation 1";
+        let last = format!("cluster 7\nnode 1\nincarnation {}\n", u64::MAX);
+        for text in ["hello", cut, &last] {
+            fs::write(directory.path().join(NAME), text).unwrap();
+            assert!(matches!(begin(7, 1), Err(IdentityError::Malformed(_))), "{text}");
+        }
     }
 }

@@ -10,6 +10,6 @@ mod identity;
 mod setup;
 
 pub use clock::boot_time;
-pub use handle::{Gone, Handle};
+pub use handle::{Gone, Handle, Refused};
 pub use identity::{Identity, IdentityError};
 pub use setup::{Driver, DriverError, Options, Setup, StartError};

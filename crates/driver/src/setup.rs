@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use quorate_transport::{
     Frame, Host, HostOptions, Key, Machine, Peer, ReplayError, Start, Ticket, Transport,
@@ -14,16 +15,19 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::clock::boot_time;
 use crate::desk::{Desk, Mailbox, Post};
-use crate::disks;
+use crate::disks::{self, Pace};
 use crate::engine::{Engine, Hands};
 use crate::handle::Handle;
 
 /// Limits of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The journal's size on disk, in bytes, past which the machine that pins it is asked to do
-    /// without its oldest records. Default 256 MiB.
+    /// What the journal needs on disk, in bytes, spares aside, past which the machine that pins it
+    /// is asked to do without its oldest records. Default 256 MiB.
     pub journal_bytes_max: u64,
+    /// How fast snapshots are written, in bytes a second: less leaves more of the disk to the
+    /// journal, and keeps what a snapshot will free for longer. Default 64 MiB.
+    pub snapshot_bytes_per_second: u64,
     /// Requests that may wait in one machine's mailbox. Default 4096.
     pub mailbox_max: usize,
     /// Events that a slow listener may fall behind. Default 1024.
@@ -38,6 +42,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             journal_bytes_max: 256 << 20,
+            snapshot_bytes_per_second: 64 << 20,
             mailbox_max: 4096,
             events_max: 1024,
             host: HostOptions::default(),
@@ -69,6 +74,10 @@ pub enum DriverError {
     /// The journal failed: going on could break a promise.
     #[error("the journal has failed: {0}")]
     Journal(WalError),
+    /// While stopping, the disk did not take what was appended in time: who waited for that was
+    /// not answered.
+    #[error("the disk did not take within {0:?} what was to be synced before the end")]
+    Slow(Duration),
     /// The engine panicked: a bug.
     #[error("the engine has failed: {0}")]
     Engine(String),
@@ -156,12 +165,13 @@ where
         for (key, upto) in &self.released {
             self.host.skip_released(*key, *upto);
         }
+        let pace = Pace::new(self.options.snapshot_bytes_per_second);
         let (done_in, done) = mpsc::channel(4096);
         let (batches, batches_out) = mpsc::channel(4096);
         let (work, work_out) = mpsc::channel(1024);
         let threads = vec![
             disks::journal(self.wal, batches_out, done_in.clone())?,
-            disks::snapshots(self.store, work_out, done_in)?,
+            disks::snapshots(self.store, work_out, done_in, pace)?,
         ];
         let (stop, stopped) = watch::channel(false);
         let engine = Engine {
@@ -183,14 +193,15 @@ where
             batches_waiting: VecDeque::new(),
             asked: None,
         };
-        Ok(Driver { engine: tokio::spawn(engine.run()), stop, threads })
+        Ok(Driver { engine: Some(tokio::spawn(engine.run())), stop, threads })
     }
 }
 
 /// A running node.
 #[derive(Debug)]
 pub struct Driver {
-    engine: tokio::task::JoinHandle<Result<(), DriverError>>,
+    /// None once its end was told.
+    engine: Option<tokio::task::JoinHandle<Result<(), DriverError>>>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -199,25 +210,25 @@ impl Driver {
     /// Waits until the node stops by itself.
     ///
     /// # Errors
-    /// [`DriverError`] says why it did.
+    /// [`DriverError`] says why it did; it is told once.
     ///
     /// # Cancel safety
     /// Safe: the node runs on.
     pub async fn stopped(&mut self) -> Result<(), DriverError> {
-        match (&mut self.engine).await {
-            Ok(result) => result,
-            Err(error) => Err(DriverError::Engine(error.to_string())),
-        }
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let ended = engine.await;
+        self.engine = None;
+        ended.unwrap_or_else(|error| Err(DriverError::Engine(error.to_string())))
     }
 
     /// Stops: takes no more requests, lets everything appended reach the disk and everything that
     /// waited for it leave, closes connections and files.
     ///
     /// # Errors
-    /// [`DriverError`] when the node had already failed, or fails on the way.
+    /// [`DriverError`] when the node had already failed and nobody was told, or fails on the way.
     pub async fn stop(mut self) -> Result<(), DriverError> {
         self.stop.send_replace(true);
-        let result = if self.engine.is_finished() { Ok(()) } else { self.stopped().await };
+        let result = self.stopped().await;
         let threads = std::mem::take(&mut self.threads);
         // The engine has dropped its ends: the threads finish what they have and end.
         let joined = tokio::task::spawn_blocking(move || {

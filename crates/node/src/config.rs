@@ -85,6 +85,11 @@ impl Config {
             Some(path) => read(path)?,
             None => File::default(),
         };
+        Self::merge(file, over)
+    }
+
+    /// A file's fields, and what overrides them.
+    pub(crate) fn merge(file: File, over: Overrides) -> Result<Self, ConfigError> {
         let config = Self {
             cluster: ClusterId(
                 over.cluster.or(file.cluster).ok_or(ConfigError::Missing("cluster"))?,
@@ -112,9 +117,16 @@ impl Config {
 fn read(path: &Path) -> Result<File, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-    toml::from_str(&text).map_err(|error| {
-        let reason = error.to_string().trim_end().to_owned();
-        ConfigError::Malformed { path: path.into(), reason }
+    parse(&text).map_err(|reason| ConfigError::Malformed { path: path.into(), reason })
+}
+
+/// The fields of a file's text, or why it has none.
+pub(crate) fn parse(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let number = 1 + text[..start].matches('\n').count();
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        format!("line {number}, `{}`: {}", line.escape_debug(), error.message())
     })
 }
 

@@ -18,8 +18,10 @@ use crate::table::{self, Row};
 
 mod cluster;
 mod prompt;
+mod readers;
 
 use cluster::Processes;
+use readers::Read;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -77,11 +79,19 @@ async fn show(
     print_status(client, &processes.clients()).await;
 
     println!("\nloading {} rows; the leader will be killed {} time(s)", rows.len(), options.kills);
-    let report = load_and_kill(options, rows, processes, client).await?;
+    let begun = Instant::now();
+    let (loaded, until) = tokio::sync::watch::channel(false);
+    let loading = async {
+        let report = load_and_kill(options, rows, processes, client, begun).await;
+        let _ = loaded.send(true);
+        report
+    };
+    let (report, reads) = tokio::join!(loading, readers::read(client, rows, begun, until));
+    let report = report?;
     println!("{report}");
 
     println!("\nchecking");
-    check_all(rows, &report, processes, client).await?;
+    check_all(rows, &report, &reads, begun, processes, client).await?;
     println!("\nCHECK PASSED");
     Ok(())
 }
@@ -92,12 +102,13 @@ async fn load_and_kill(
     rows: &[Row],
     processes: &mut Processes,
     client: &Client,
+    begun: Instant,
 ) -> anyhow::Result<Report> {
     let points: Vec<_> =
         (1..=options.kills).map(|kill| rows.len() * kill / (options.kills + 1)).collect();
     let (reached, mut due) = tokio::sync::mpsc::channel(options.kills.max(1));
     let mut left = points.into_iter().peekable();
-    let loading = load::load(client, rows, move |done| {
+    let loading = load::load(client, rows, begun, move |done| {
         left.next_if(|point| *point <= done)?;
         let (go_on, held) = tokio::sync::oneshot::channel();
         let _ = reached.try_send(go_on);
@@ -130,21 +141,29 @@ async fn load_and_kill(
 async fn check_all(
     rows: &[Row],
     report: &Report,
+    reads: &[Read],
+    begun: Instant,
     processes: &Processes,
     client: &Client,
 ) -> anyhow::Result<()> {
     ensure!(report.unknown == 0, "{} writes have an unknown outcome", report.unknown);
-    let begun = Instant::now();
+    let asked = begun.elapsed();
     let have = client.list(b"").await.context("cannot read the table back")?;
-    let read_at = (report.took.as_nanos() as u64 + 1, report.took.as_nanos() as u64 + 2);
+    let answered = begun.elapsed();
+    let read_at = (asked.as_nanos() as u64, answered.as_nanos() as u64);
     let have: BTreeMap<Vec<u8>, Vec<u8>> =
         have.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     let missing = rows.iter().filter(|(key, _)| !have.contains_key(key)).count();
     ensure!(missing == 0, "{missing} acknowledged rows are missing");
-    println!("  all {} acknowledged rows are there ({:.0?})", rows.len(), begun.elapsed());
+    println!("  all {} acknowledged rows are there ({:.0?})", rows.len(), answered - asked);
 
-    linearizable(rows, report, &have, read_at)?;
-    println!("  the history of {} writes and {} reads is linearizable", rows.len(), have.len());
+    linearizable(rows, report, reads, &have, read_at)?;
+    println!(
+        "  the history of {} writes, {} reads among them and {} after is linearizable",
+        rows.len(),
+        reads.len(),
+        have.len()
+    );
 
     let (index, digest) = equal_digests(client, &processes.clients()).await?;
     println!("  all replicas have digest {digest:032x} at index {index}");
@@ -154,6 +173,7 @@ async fn check_all(
 fn linearizable(
     rows: &[Row],
     report: &Report,
+    reads: &[Read],
     have: &BTreeMap<Vec<u8>, Vec<u8>>,
     (called, returned): (u64, u64),
 ) -> anyhow::Result<()> {
@@ -170,6 +190,11 @@ fn linearizable(
             }
             None => Operation::indeterminate(process, at(*asked), op),
         });
+    }
+    for Read { key, asked, answered, value } in reads {
+        let process = history.len() as u64;
+        let (op, output) = (MapOp::Get { key: key.clone() }, MapOutput::Value(value.clone()));
+        history.push(Operation::returned(process, at(*asked), at(*answered), op, output));
     }
     for (key, value) in have {
         let process = history.len() as u64;

@@ -1,10 +1,12 @@
 //! The replicated map: commands, queries, snapshots, all over plain bytes.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_smr::{Outputs, RestoreError, StateMachine};
+use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 4096;
@@ -17,11 +19,58 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const GET: u8 = 1;
 const LIST: u8 = 2;
+/// Kind and length of the key.
+const HEAD_BYTES: usize = 3;
 
 /// A map from keys to values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Map {
-    pairs: BTreeMap<Bytes, Bytes>,
+    pairs: SharedMap<Pair, ()>,
+}
+
+/// A key and its value in one allocation, as the command that put them has them. Ordered by key
+/// alone.
+#[derive(Clone, Debug)]
+struct Pair(Arc<[u8]>);
+
+impl Pair {
+    fn key(&self) -> &[u8] {
+        &self.0[HEAD_BYTES..self.key_end()]
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.0[self.key_end()..]
+    }
+
+    fn key_end(&self) -> usize {
+        HEAD_BYTES + u16::from_le_bytes([self.0[1], self.0[2]]) as usize
+    }
+}
+
+impl Borrow<[u8]> for Pair {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Pair {}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(other.key())
+    }
 }
 
 /// The command that sets a key.
@@ -81,16 +130,18 @@ pub(crate) fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
 
 impl Map {
     fn one(&mut self, command: &[u8]) -> u8 {
-        let Some((kind, key, value)) = split(command) else { return b'?' };
+        let Some((kind, key, _)) = split(command) else { return b'?' };
         let existed = match kind {
-            PUT => {
-                let value = Bytes::copy_from_slice(value);
-                self.pairs.insert(Bytes::copy_from_slice(key), value).is_some()
-            }
+            PUT => self.pairs.insert(Pair(command.into()), ()).is_some(),
             DELETE => self.pairs.remove(key).is_some(),
             _ => return b'?',
         };
         u8::from(existed)
+    }
+
+    fn value(&self, key: &[u8]) -> Option<&[u8]> {
+        let (pair, ()) = self.pairs.range(Bound::Included(key)).next()?;
+        (pair.key() == key).then(|| pair.value())
     }
 
     fn page(&self, query: &[u8]) -> Bytes {
@@ -100,7 +151,7 @@ impl Map {
             Some((1, after)) => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let range = self.pairs.range::<[u8], _>((start, Bound::Unbounded));
+        let range = self.pairs.range(start).map(|(pair, ())| (pair.key(), pair.value()));
         for (key, value) in range.take_while(|(key, _)| key.starts_with(prefix)).take(LIST_MAX) {
             put_pair(&mut out, key, value);
             if out.len() > VALUE_BYTES_MAX {
@@ -135,8 +186,8 @@ impl StateMachine for Map {
 
     fn query(&self, query: &[u8]) -> Bytes {
         match query.split_first() {
-            Some((&GET, key)) => match self.pairs.get(key) {
-                Some(value) => [&[1], &value[..]].concat().into(),
+            Some((&GET, key)) => match self.value(key) {
+                Some(value) => [&[1], value].concat().into(),
                 None => Bytes::from_static(&[0]),
             },
             Some((&LIST, _)) => self.page(query),
@@ -144,32 +195,17 @@ impl StateMachine for Map {
         }
     }
 
-    fn snapshot(&self) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        let mut out = BytesMut::new();
-        for (key, value) in &self.pairs {
-            put_pair(&mut out, key, value);
-            if out.len() > 256 << 10 {
-                chunks.push(out.split().freeze());
-            }
-        }
-        chunks.push(out.freeze());
-        chunks
+    fn snapshot(&self) -> Pieces {
+        // A pair is the command that puts it.
+        let piece = |(pair, ()): (Pair, ())| Bytes::copy_from_slice(&pair.0);
+        Pieces::new(self.pairs.clone().into_iter().map(piece))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        let mut rest = state;
-        let mut pairs = BTreeMap::new();
-        while !rest.is_empty() {
-            let key_len = rest.try_get_u16_le().map_err(|_| RestoreError)? as usize;
-            let value_len = rest.try_get_u32_le().map_err(|_| RestoreError)? as usize;
-            let (key, after) = rest.split_at_checked(key_len).ok_or(RestoreError)?;
-            let (value, after) = after.split_at_checked(value_len).ok_or(RestoreError)?;
-            pairs.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-            rest = after;
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        match split(piece) {
+            Some((PUT, ..)) if self.pairs.insert(Pair(piece.into()), ()).is_none() => Ok(()),
+            _ => Err(RestoreError),
         }
-        self.pairs = pairs;
-        Ok(())
     }
 }
 
@@ -184,6 +220,10 @@ mod tests {
         map
     }
 
+    fn all(map: &Map) -> Vec<&[u8]> {
+        map.pairs.iter().map(|(pair, ())| &pair.0[..]).collect()
+    }
+
     #[test]
     fn what_was_put_is_there_and_what_was_deleted_is_not() {
         let map = filled();
@@ -196,13 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_restores_the_map_and_cut_bytes_are_refused() {
+    fn a_snapshot_restores_the_map_and_what_is_no_pair_is_refused() {
         let map = filled();
-        let bytes = map.snapshot().concat();
         let mut copy = Map::default();
-        assert_eq!(copy.restore(&bytes), Ok(()));
-        assert_eq!(copy.pairs, map.pairs);
-        assert_eq!(copy.restore(&bytes[..bytes.len() - 1]), Err(RestoreError));
+        assert_eq!(map.snapshot().try_for_each(|piece| copy.restore(&piece)), Ok(()));
+        assert_eq!(all(&copy), all(&map));
+        let again = map.snapshot().next().expect("it holds a pair");
+        for piece in [&again[..], &[], &[PUT, 9, 0], &delete(b"x")] {
+            assert_eq!(copy.restore(piece), Err(RestoreError));
+        }
     }
 
     #[test]
@@ -212,6 +254,6 @@ mod tests {
             map.apply(&mut [bytes].into_iter(), &mut Outputs::default());
             map.query(bytes);
         }
-        assert_eq!(map.pairs, filled().pairs);
+        assert_eq!(all(&map), all(&filled()));
     }
 }

@@ -43,21 +43,29 @@ impl fmt::Display for Report {
 /// A progress bar on a terminal, plain lines elsewhere.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    unit: &'static str,
     total: usize,
     told: usize,
 }
 
 impl Progress {
-    pub(crate) fn new(what: &'static str, total: usize) -> Self {
+    pub(crate) fn new(what: &'static str, unit: &'static str, total: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {per_sec}");
+            let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len}");
             let bar = ProgressBar::new(total as u64).with_message(what);
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
         });
-        Self { bar, total, told: 0 }
+        Self { bar, unit, total, told: 0 }
+    }
+
+    /// What the bar is about; plain lines have no room for it.
+    pub(crate) fn say(&self, what: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what);
+        }
     }
 
     pub(crate) fn at(&mut self, done: usize) {
@@ -65,7 +73,7 @@ impl Progress {
             bar.set_position(done as u64);
         } else if done * 10 / self.total > self.told {
             self.told = done * 10 / self.total;
-            println!("  {done} of {} rows", self.total);
+            println!("  {done} of {} {}", self.total, self.unit);
         }
     }
 }
@@ -80,20 +88,22 @@ impl Drop for Progress {
 
 /// Writes every row once, however often it takes. `at` hears of each acknowledged row; no further
 /// row is begun until the receiver it gives back is done.
+///
+/// Times are counted from `begun`.
 pub(crate) async fn load(
     client: &Client,
     rows: &[Row],
+    begun: Instant,
     mut at: impl FnMut(usize) -> Option<oneshot::Receiver<()>>,
 ) -> Result<Report, ClientError> {
     let session = Arc::new(client.session().await?);
-    let begun = Instant::now();
     let room = Arc::new(Semaphore::new(UNDER_WAY.min(rows.len().div_ceil(8))));
     let mut held: Option<oneshot::Receiver<()>> = None;
-    let mut progress = Progress::new("loading", rows.len());
+    let mut progress = Progress::new("loading", "rows", rows.len());
     let mut tasks = JoinSet::new();
     let mut history = Vec::with_capacity(rows.len());
     let (mut done, mut unknown) = (0, 0);
-    let mut last = begun;
+    let mut last = Instant::now();
     let mut longest_gap = Duration::ZERO;
     let since = |at: Instant| (at - begun).as_nanos() as u64;
     let mut next = 0;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use client::{Client, ClientError};
+use tokio::time::Instant;
 
 /// A replicated key-value store that agrees by Raft
 #[derive(Parser)]
@@ -163,7 +164,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Load { file, cluster } => {
             let rows = table::read(Some(&file))?;
-            let report = load::load(&cluster.client(), &rows, |_| None).await?;
+            let report = load::load(&cluster.client(), &rows, Instant::now(), |_| None).await?;
             println!("{report}");
         }
         Command::Verify { file, cluster } => {

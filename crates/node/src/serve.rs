@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quorate_driver::{Identity, Options, Setup};
-use quorate_smr::{Request, Smr};
+use quorate_smr::{Reply, Request, Smr};
 use quorate_transport::tcp::{TcpConfig, TcpTransport};
 use quorate_transport::{Key, Peer};
 use quorate_wal::RealDisk;
@@ -37,10 +37,12 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     };
     let owner = config.cluster.0.rotate_left(32) ^ config.node.0;
     let journal = quorate_wal::Options { owner, ..quorate_wal::Options::default() };
-    let options = Options { journal, ..Options::default() };
+    let smr = quorate_smr::Config::new(config.members.keys().copied(), Map::default());
+    // A snapshot frees the journal before the journal has to free itself.
+    let journal_bytes_max = 2 * smr.snapshot_bytes_max;
+    let options = Options { journal, journal_bytes_max, ..Options::default() };
     let mut setup = Setup::open(me, seed, disk("journal")?, disk("snapshots")?, options)
         .with_context(|| format!("data directory {}", config.data_dir.display()))?;
-    let smr = quorate_smr::Config::new(config.members.keys().copied(), Map::default());
     let replica = setup.add::<Smr<Map>>(REPLICA, smr)?;
 
     let mut tcp = TcpConfig::new(config.cluster, me);
@@ -72,7 +74,10 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     server.abort();
     // Others need not wait for a timeout to find a new leader.
     let hand_over = replica.request(Request::Transfer { to: None });
-    let _ = tokio::time::timeout(Duration::from_millis(500), hand_over).await;
+    let handed = tokio::time::timeout(Duration::from_millis(500), hand_over).await;
+    if matches!(handed, Ok(Ok(Reply::Transferred))) {
+        tracing::info!("leadership handed over");
+    }
     driver.stop().await.context("while stopping")?;
     Ok(())
 }

@@ -27,12 +27,17 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Vec<Row>, TableError> {
     let unreadable = |source| TableError::Unreadable { path: path.into(), source };
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let name = path.display().to_string();
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text),
+    decode(&name, &bytes)
+}
+
+/// The rows of a file's bytes.
+pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Vec<Row>, TableError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(name, text),
         Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let good = &bytes[..error.valid_up_to()];
             let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-            Err(TableError::Line { name, line, what: "is not UTF-8" })
+            Err(TableError::Line { name: name.into(), line, what: "is not UTF-8" })
         }
     }
 }

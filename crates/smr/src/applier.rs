@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use quorate_raft::{Index, Kind, View};
 use quorate_transport::Digest;
 
 use crate::command::Command;
-use crate::session::{Known, SessionId, Sessions, Stamp, number};
-use crate::state_machine::{Outputs, RestoreError, StateMachine};
+use crate::session::{Known, SessionId, Sessions, Stamp};
+use crate::state_machine::{Outputs, Pieces, RestoreError, StateMachine};
+use crate::transit::{Loaded, Loading, Saving};
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Outcome {
 /// The state machine, the sessions and the applied index: one state, saved and restored as one.
 #[derive(Clone, Debug)]
 pub(crate) struct Applier<S> {
+    /// As before the first entry.
+    initial: S,
     state: S,
     sessions: Sessions,
     applied: Index,
@@ -47,6 +50,7 @@ pub(crate) struct Gap {
 impl<S: StateMachine> Applier<S> {
     pub(crate) fn new(state: S, sessions_max: usize, answers_max: usize) -> Self {
         Self {
+            initial: state.clone(),
             state,
             sessions: Sessions::new(sessions_max, answers_max),
             applied: Index::ZERO,
@@ -186,28 +190,31 @@ impl<S: StateMachine> Applier<S> {
         self.digest.bytes(output);
     }
 
-    /// Everything, in pieces: sessions, applied index and digest first.
-    pub(crate) fn snapshot(&self) -> Vec<Bytes> {
-        let mut head = BytesMut::new();
-        head.put_u64_le(self.applied.0);
-        let digest = self.digest.value();
-        head.put_u64_le(digest as u64);
-        head.put_u64_le((digest >> 64) as u64);
-        self.sessions.encode(&mut head);
-        let mut chunks = alloc::vec![head.freeze()];
-        chunks.extend(self.state.snapshot());
-        chunks
+    /// Begins to write everything as it is now: sessions, applied index, digest and state.
+    pub(crate) fn save(&self) -> Saving {
+        Saving::new(self.applied, &self.digest, &self.sessions, self.state.snapshot())
     }
 
-    /// Takes over what [`snapshot`](Self::snapshot) wrote, its pieces joined.
-    pub(crate) fn restore(&mut self, mut from: &[u8]) -> Result<(), RestoreError> {
-        let applied = Index(number(&mut from)?);
-        let digest = Digest::resume(number(&mut from)?, number(&mut from)?);
-        let mut sessions = self.sessions.clone();
-        sessions.decode(&mut from)?;
-        self.state.restore(from)?;
-        (self.applied, self.digest, self.sessions) = (applied, digest, sessions);
-        Ok(())
+    /// Begins to read a state; until it is [taken over](Self::take_over) nothing changes.
+    pub(crate) fn load(&self) -> Loading<S> {
+        Loading::new(self.initial.clone(), self.sessions.emptied())
+    }
+
+    /// Takes over a state that must be that of `index`; gives the former one back in pieces, for
+    /// what drops it at once may take long.
+    pub(crate) fn take_over(
+        &mut self,
+        index: Index,
+        loading: Loading<S>,
+    ) -> Result<Pieces, RestoreError> {
+        let Loaded { state, sessions, applied, digest } = loading.finish()?;
+        if applied != index {
+            return Err(RestoreError);
+        }
+        let former = self.state.snapshot();
+        (self.state, self.sessions) = (state, sessions);
+        (self.applied, self.digest) = (applied, digest);
+        Ok(former)
     }
 }
 
@@ -226,10 +233,12 @@ struct Fresh<'a> {
 mod tests {
     use alloc::vec;
 
+    use bytes::{BufMut, BytesMut};
     use quorate_raft::Batch;
     use quorate_transport::Attachment;
 
     use super::*;
+    use crate::session::number;
 
     /// Adds up its commands; its output is the sum so far, so that applying twice shows.
     #[derive(Clone, Debug, Default, PartialEq)]
@@ -245,11 +254,11 @@ mod tests {
         fn query(&self, _: &[u8]) -> Bytes {
             Bytes::copy_from_slice(&self.0.to_le_bytes())
         }
-        fn snapshot(&self) -> Vec<Bytes> {
-            vec![self.query(&[])]
+        fn snapshot(&self) -> Pieces {
+            Pieces::one(self.query(&[]))
         }
-        fn restore(&mut self, mut state: &[u8]) -> Result<(), RestoreError> {
-            self.0 = number(&mut state)?;
+        fn restore(&mut self, mut piece: &[u8]) -> Result<(), RestoreError> {
+            self.0 = number(&mut piece)?;
             Ok(())
         }
     }
@@ -311,6 +320,11 @@ mod tests {
         outcomes
     }
 
+    fn saved(mut saving: Saving, step: usize) -> Vec<u8> {
+        while !saving.step(step) {}
+        saving.finish().concat()
+    }
+
     fn sum(sum: u64) -> Outcome {
         Outcome::Done(Bytes::copy_from_slice(&sum.to_le_bytes()))
     }
@@ -353,7 +367,7 @@ mod tests {
             }
             assert_eq!(outcomes, want, "round {round}");
             assert_eq!((cut.digest(), &cut.sessions), (whole.digest(), &whole.sessions));
-            assert_eq!(cut.snapshot(), whole.snapshot());
+            assert_eq!(saved(cut.save(), 1), saved(whole.save(), 1 << 20));
         }
     }
 
@@ -362,13 +376,40 @@ mod tests {
         let mut one = applier(4, 4);
         feed(&mut one, &[Say::Open, Say::Stamped(stamp(1, 1), 5), Say::Stamped(stamp(1, 3), 6)]);
         let mut two = applier(4, 4);
-        two.restore(&one.snapshot().concat()).unwrap();
+        let mut saving = one.save();
+        saving.step(1);
+        let mut later = one.clone();
+        feed(&mut later, &[Say::Stamped(stamp(1, 1), 5), Say::Stamped(stamp(1, 2), 9)]);
+        let mut loading = two.load();
+        for byte in saved(saving, 1) {
+            loading.feed(&[byte]).unwrap();
+        }
+        two.take_over(one.applied(), loading).unwrap();
         assert_eq!((two.applied(), two.digest()), (one.applied(), one.digest()));
         let said = [1, 2, 3].map(|sequence| Say::Stamped(stamp(1, sequence), 100));
         let outcomes = feed(&mut two, &said);
         assert_eq!(outcomes, [sum(5), sum(111), sum(11)]);
         assert_eq!(outcomes, feed(&mut one, &said));
         assert_eq!((&two.state, two.digest()), (&one.state, one.digest()));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_cut_or_of_another_index_is_refused() {
+        let mut one = applier(4, 4);
+        feed(&mut one, &[Say::Open, Say::Stamped(stamp(1, 1), 5)]);
+        let bytes = saved(one.save(), 100);
+        for len in 0..=bytes.len() {
+            let mut two = applier(4, 4);
+            let mut loading = two.load();
+            loading.feed(&bytes[..len]).unwrap();
+            let taken = two.take_over(Index(2), loading).is_ok();
+            // Without its last piece it is a state that made fewer pieces.
+            assert_eq!(taken, len == bytes.len() || len == bytes.len() - 12, "cut at {len}");
+        }
+        let mut loading = one.load();
+        loading.feed(&bytes).unwrap();
+        assert!(one.take_over(Index(3), loading).is_err());
+        assert_eq!((one.applied(), one.state.0), (Index(2), 5));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How a replica is set up.
 
+use core::time::Duration;
+
 use quorate_transport::NodeId;
 use thiserror::Error;
 
@@ -16,8 +18,20 @@ pub struct Config<S> {
     /// Answers that are remembered a session, and so the commands that a client may have under
     /// way. Must be equal on all replicas. Default 256.
     pub answers_max: usize,
-    /// Payload applied since the last snapshot that makes a new one, in bytes. Default 64 MiB.
+    /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
+    /// longer than this takes its own length in its place, so that a large state is not written
+    /// over and over. Default 64 MiB.
     pub snapshot_bytes: u64,
+    /// The most payload, in bytes, that may be applied before a new snapshot begins, however long
+    /// the last one was: what a restart has to apply again, and twice this is what the journal
+    /// should have room for. Default 256 MiB.
+    pub snapshot_bytes_max: u64,
+    /// What one step writes of a snapshot, in bytes, before anything else gets its turn. Larger
+    /// ends sooner and makes commands wait longer. Default 256 KiB.
+    pub snapshot_step_bytes: usize,
+    /// The time from one step to the next. Together with `snapshot_step_bytes` it bounds what a
+    /// snapshot takes of the processor and the disk. Default 1 ms.
+    pub snapshot_step_interval: Duration,
     /// Queries that may wait for their index; more are refused. Default 65,536.
     pub queries_max: usize,
 }
@@ -32,19 +46,35 @@ impl<S> Config<S> {
             sessions_max: 4096,
             answers_max: 256,
             snapshot_bytes: 64 << 20,
+            snapshot_bytes_max: 256 << 20,
+            snapshot_step_bytes: 256 << 10,
+            snapshot_step_interval: Duration::from_millis(1),
             queries_max: 1 << 16,
         }
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
+        let one = "is at least 1";
         let rules = [
-            ("sessions_max", self.sessions_max >= 1),
-            ("answers_max", self.answers_max >= 1),
-            ("snapshot_bytes", self.snapshot_bytes >= 1),
-            ("queries_max", self.queries_max >= 1),
+            ("sessions_max", one, self.sessions_max >= 1),
+            ("answers_max", one, self.answers_max >= 1),
+            ("snapshot_bytes", one, self.snapshot_bytes >= 1),
+            (
+                "snapshot_bytes_max",
+                "is not below snapshot_bytes",
+                self.snapshot_bytes_max >= self.snapshot_bytes,
+            ),
+            ("snapshot_step_bytes", one, self.snapshot_step_bytes >= 1),
+            (
+                "snapshot_step_interval",
+                "is between 1 us and 1 s",
+                (Duration::from_micros(1)..=Duration::from_secs(1))
+                    .contains(&self.snapshot_step_interval),
+            ),
+            ("queries_max", one, self.queries_max >= 1),
         ];
-        match rules.into_iter().find(|(_, kept)| !kept) {
-            Some((field, _)) => Err(Error::Config { field, rule: "is at least 1" }),
+        match rules.into_iter().find(|(_, _, kept)| !kept) {
+            Some((field, rule, _)) => Err(Error::Config { field, rule }),
             None => Ok(()),
         }
     }
@@ -64,4 +94,32 @@ pub enum Error {
     /// Raft's own words.
     #[error(transparent)]
     Raft(#[from] quorate_raft::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_rule_is_named() {
+        let good = Config::new([NodeId(1)], ());
+        assert_eq!(good.validate(), Ok(()));
+        type Break = (&'static str, fn(&mut Config<()>));
+        let breaks: [Break; 8] = [
+            ("sessions_max", |c| c.sessions_max = 0),
+            ("answers_max", |c| c.answers_max = 0),
+            ("snapshot_bytes", |c| c.snapshot_bytes = 0),
+            ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
+            ("snapshot_step_bytes", |c| c.snapshot_step_bytes = 0),
+            ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::ZERO),
+            ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::MAX),
+            ("queries_max", |c| c.queries_max = 0),
+        ];
+        for (want, change) in breaks {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let Err(Error::Config { field, .. }) = bad.validate() else { panic!("{want}") };
+            assert_eq!(field, want);
+        }
+    }
 }

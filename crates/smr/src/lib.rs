@@ -10,13 +10,17 @@ mod config;
 mod contact;
 mod request;
 mod session;
+mod shared;
 mod smr;
+mod snapshots;
 mod state_machine;
+mod transit;
 
 pub use applier::Outcome;
 pub use command::Commands;
 pub use config::{Config, Error};
 pub use request::{Event, Freshness, Rejection, Reply, Request, Status};
 pub use session::{SessionId, Stamp};
+pub use shared::{IntoIter, Iter, SharedMap};
 pub use smr::Smr;
-pub use state_machine::{Outputs, RestoreError, StateMachine};
+pub use state_machine::{Outputs, Pieces, RestoreError, StateMachine};

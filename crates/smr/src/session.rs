@@ -4,10 +4,12 @@
 //! and evicts the same session, by log order alone.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_raft::Index;
 
+use crate::shared::{IntoIter, SharedMap};
 use crate::state_machine::RestoreError;
 
 /// A client's session: the index of the entry that opened it.
@@ -25,8 +27,9 @@ pub struct Stamp {
     pub answered: u64,
 }
 
+/// What is remembered of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Session {
+pub(crate) struct Session {
     used: Index,
     /// Every number up to here was applied or given up; its answer is forgotten.
     floor: u64,
@@ -49,10 +52,10 @@ pub(crate) enum Known {
     Expired,
 }
 
-/// The sessions of a replica.
+/// The sessions of a replica. A snapshot in the making shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sessions {
-    all: BTreeMap<SessionId, Session>,
+    all: SharedMap<SessionId, Arc<Session>>,
     by_use: BTreeSet<(Index, SessionId)>,
     sessions_max: usize,
     answers_max: usize,
@@ -60,7 +63,12 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn new(sessions_max: usize, answers_max: usize) -> Self {
-        Self { all: BTreeMap::new(), by_use: BTreeSet::new(), sessions_max, answers_max }
+        Self { all: SharedMap::new(), by_use: BTreeSet::new(), sessions_max, answers_max }
+    }
+
+    /// A table of the same limits that holds none.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.sessions_max, self.answers_max)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -75,7 +83,8 @@ impl Sessions {
             self.all.remove(&oldest);
         }
         let id = SessionId(index.0);
-        self.all.insert(id, Session { used: index, floor: 0, answers: BTreeMap::new() });
+        let session = Session { used: index, floor: 0, answers: BTreeMap::new() };
+        self.all.insert(id, Arc::new(session));
         self.by_use.insert((index, id));
         id
     }
@@ -88,6 +97,7 @@ impl Sessions {
     pub(crate) fn look(&mut self, index: Index, stamp: Stamp) -> Known {
         let id = stamp.session;
         let Some(session) = self.all.get_mut(&id) else { return Known::Expired };
+        let session = Arc::make_mut(session);
         self.by_use.remove(&(session.used, id));
         session.used = index;
         self.by_use.insert((index, id));
@@ -118,47 +128,52 @@ impl Sessions {
 
     /// Remembers the answer of a fresh command, unless it need not be remembered any more.
     pub(crate) fn record(&mut self, stamp: Stamp, answer: Bytes) {
-        let session = self.all.get_mut(&stamp.session);
-        if let Some(place) = session.and_then(|session| session.answers.get_mut(&stamp.sequence)) {
+        let Some(session) = self.all.get_mut(&stamp.session) else { return };
+        if let Some(place) = Arc::make_mut(session).answers.get_mut(&stamp.sequence) {
             *place = Some(answer);
         }
     }
 
-    pub(crate) fn encode(&self, out: &mut BytesMut) {
-        out.put_u64_le(self.all.len() as u64);
-        for (id, session) in &self.all {
-            out.put_u64_le(id.0);
-            out.put_u64_le(session.used.0);
-            out.put_u64_le(session.floor);
-            out.put_u64_le(session.answers.len() as u64);
-            for (sequence, answer) in &session.answers {
-                let answer = answer.as_deref().expect("every answer is recorded between views");
-                out.put_u64_le(*sequence);
-                out.put_u64_le(answer.len() as u64);
-                out.extend_from_slice(answer);
-            }
-        }
+    /// All of them as they are now, oldest first.
+    pub(crate) fn pieces(&self) -> IntoIter<SessionId, Arc<Session>> {
+        self.all.clone().into_iter()
     }
 
-    pub(crate) fn decode(&mut self, from: &mut &[u8]) -> Result<(), RestoreError> {
-        self.all.clear();
-        self.by_use.clear();
-        for _ in 0..number(from)? {
-            let id = SessionId(number(from)?);
-            let used = Index(number(from)?);
-            let floor = number(from)?;
-            let mut answers = BTreeMap::new();
-            for _ in 0..number(from)? {
-                let sequence = number(from)?;
-                let len = usize::try_from(number(from)?).map_err(|_| RestoreError)?;
-                let answer = from.get(..len).ok_or(RestoreError)?;
-                answers.insert(sequence, Some(Bytes::copy_from_slice(answer)));
-                from.advance(len);
-            }
-            self.by_use.insert((used, id));
-            self.all.insert(id, Session { used, floor, answers });
+    /// Takes over one session, as [`Session::encode`] wrote it; they come oldest first.
+    pub(crate) fn restore(&mut self, mut piece: &[u8]) -> Result<(), RestoreError> {
+        let from = &mut piece;
+        let id = SessionId(number(from)?);
+        let used = Index(number(from)?);
+        let floor = number(from)?;
+        let mut answers = BTreeMap::new();
+        while !from.is_empty() {
+            let sequence = number(from)?;
+            let len = usize::try_from(number(from)?).map_err(|_| RestoreError)?;
+            let answer = from.get(..len).ok_or(RestoreError)?;
+            answers.insert(sequence, Some(Bytes::copy_from_slice(answer)));
+            from.advance(len);
         }
-        Ok(())
+        let session = Session { used, floor, answers };
+        let known = self.all.insert(id, Arc::new(session)).is_some();
+        let fits = self.all.len() <= self.sessions_max && self.by_use.insert((used, id));
+        if known || !fits { Err(RestoreError) } else { Ok(()) }
+    }
+}
+
+impl Session {
+    /// The session as a piece of a snapshot.
+    pub(crate) fn encode(&self, id: SessionId) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u64_le(id.0);
+        out.put_u64_le(self.used.0);
+        out.put_u64_le(self.floor);
+        for (sequence, answer) in &self.answers {
+            let answer = answer.as_deref().expect("every answer is recorded between views");
+            out.put_u64_le(*sequence);
+            out.put_u64_le(answer.len() as u64);
+            out.extend_from_slice(answer);
+        }
+        out.freeze()
     }
 }
 
@@ -211,19 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn the_table_survives_a_snapshot_and_cut_bytes_are_refused() {
+    fn the_table_survives_a_snapshot_and_cut_pieces_are_refused() {
         let mut sessions = Sessions::new(3, 3);
         sessions.open(Index(1));
         sessions.open(Index(9));
         sessions.look(Index(10), stamp(9, 1, 0));
         sessions.record(stamp(9, 1, 0), Bytes::from_static(b"answer"));
-        let mut out = BytesMut::new();
-        sessions.encode(&mut out);
         let mut copy = Sessions::new(3, 3);
-        assert_eq!(copy.decode(&mut &out[..]), Ok(()));
-        assert_eq!(copy, sessions);
-        for len in 0..out.len() {
-            assert!(copy.decode(&mut &out[..len]).is_err(), "cut at {len}");
+        for (id, session) in sessions.pieces() {
+            let piece = session.encode(id);
+            for len in 0..piece.len() {
+                let cut = Sessions::new(3, 3).restore(&piece[..len]);
+                // After a whole answer it is a session with fewer of them.
+                assert_eq!(cut.is_ok(), len == 24, "cut at {len}");
+            }
+            assert_eq!(copy.restore(&piece), Ok(()));
+            assert_eq!(copy.restore(&piece), Err(RestoreError), "a session comes once");
         }
+        assert_eq!(copy, sessions);
     }
 }

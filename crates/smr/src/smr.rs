@@ -15,6 +15,7 @@ use crate::applier::{Applier, Gap, Outcome};
 use crate::config::{Config, Error};
 use crate::contact::{Contact, counts};
 use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
+use crate::snapshots::Snapshots;
 use crate::state_machine::StateMachine;
 
 /// One replica of a state machine.
@@ -37,13 +38,9 @@ pub struct Smr<S: StateMachine> {
     /// Queries that wait for their index, or to be told it.
     reading: usize,
     contact: Contact,
-    restore: Vec<u8>,
-    /// Payload applied since the last snapshot.
-    fresh_bytes: u64,
-    compacting: bool,
+    snapshots: Snapshots<S>,
     /// What Raft should be told has been applied.
     unreported: bool,
-    snapshot_bytes: u64,
     queries_max: usize,
 }
 
@@ -83,6 +80,7 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
         config.validate()?;
         let contact = Contact::new(&config.raft.voters);
+        let snapshots = Snapshots::new(&config);
         Ok(Self {
             raft: Raft::new(start, config.raft)?,
             inner: Outbox::default(),
@@ -95,11 +93,8 @@ impl<S: StateMachine> Machine for Smr<S> {
             queries: BTreeMap::new(),
             reading: 0,
             contact,
-            restore: Vec::new(),
-            fresh_bytes: 0,
-            compacting: false,
+            snapshots,
             unreported: false,
-            snapshot_bytes: config.snapshot_bytes,
             queries_max: config.queries_max,
         })
     }
@@ -127,7 +122,10 @@ impl<S: StateMachine> Machine for Smr<S> {
                 Input::Durable { upto }
             }
             Input::Started => Input::Started,
-            Input::Timer => Input::Timer,
+            Input::Timer => {
+                self.step_snapshot(now, out);
+                Input::Timer
+            }
             Input::Link { peer, state } => Input::Link { peer, state },
             Input::Checkpoint { before } => Input::Checkpoint { before },
             Input::Stored(stored) => Input::Stored(stored),
@@ -141,13 +139,16 @@ impl<S: StateMachine> Machine for Smr<S> {
             let index = self.applier.applied();
             self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
         }
-        self.maybe_compact(now, out);
+        if self.snapshots.is_due() {
+            self.snapshots.begin(now, self.applier.save());
+        }
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        self.raft.deadline()
+        let step = self.snapshots.deadline();
+        self.raft.deadline().into_iter().chain(step).min()
     }
 
     fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
@@ -163,7 +164,6 @@ impl<S: StateMachine> Machine for Smr<S> {
                 Deferred::Restore { offset, .. } => into.u64(!offset),
             }
         }
-        into.u64(self.restore.len() as u64);
         into.u64(self.asked.len() as u64);
         for (first, waiting) in &self.waiting {
             into.u64(first.0);
@@ -173,8 +173,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             into.u64(index.0);
         }
         into.u64(self.reading as u64);
-        into.u64(self.fresh_bytes);
-        into.bool(self.compacting);
+        self.snapshots.digest(now, into);
         into.bool(self.unreported);
         self.contact.digest(now, rename, into);
     }
@@ -336,7 +335,7 @@ impl<S: StateMachine> Smr<S> {
                 (Asked::Apply { id, .. } | Asked::Transfer(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
                 }
-                (Asked::Compact, _) => self.compacting = false,
+                (Asked::Compact, _) => self.snapshots.stored(),
                 (Asked::Applied, _) => {}
             }
         }
@@ -344,19 +343,12 @@ impl<S: StateMachine> Smr<S> {
 
     /// Applies what has become durable here, in order, and answers whoever waited for it.
     fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
-        let _ = now;
         while let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
         {
             match next {
                 Deferred::View(view) => self.apply(&view, out),
                 Deferred::Restore { id, offset, bytes, last } => {
-                    if offset == 0 {
-                        self.restore.clear();
-                    }
-                    self.restore.extend_from_slice(&bytes);
-                    if last {
-                        self.finish_restore(id, out);
-                    }
+                    self.restore(now, (id, offset), &bytes, last, out);
                 }
             }
         }
@@ -385,15 +377,35 @@ impl<S: StateMachine> Smr<S> {
             out.halt("entries are applied without a gap", format!("{next} follows {applied}"));
             return;
         }
-        self.fresh_bytes += view.payload_len() as u64 + 16 * view.count() as u64;
+        self.snapshots.applied(view.payload_len() as u64 + 16 * view.count() as u64);
         self.unreported = true;
     }
 
-    fn finish_restore(&mut self, id: SnapshotId, out: Out<'_, S>) {
-        let bytes = core::mem::take(&mut self.restore);
-        if self.applier.restore(&bytes).is_err() || self.applier.applied().0 != id.index {
-            out.halt("a snapshot restores the state it was made of", format!("{}", id.index));
-            return;
+    fn restore(
+        &mut self,
+        now: Time,
+        (id, offset): (SnapshotId, u64),
+        chunk: &[u8],
+        last: bool,
+        out: Out<'_, S>,
+    ) {
+        if offset == 0 {
+            self.snapshots.begin_loading(now, self.applier.load());
+        }
+        let Some(mut loading) = self.snapshots.loading.take() else { return };
+        let len = offset as usize + chunk.len();
+        let index = Index(id.index);
+        let done = match loading.feed(chunk) {
+            Ok(()) if !last => return self.snapshots.loading = Some(loading),
+            Ok(()) => self.applier.take_over(index, loading),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(former) => self.snapshots.loaded(now, former, len),
+            Err(_) => {
+                let rule = "a snapshot restores the state it was made of";
+                return out.halt(rule, format!("{index}"));
+            }
         }
         // Their outputs were computed elsewhere.
         while let Some((first, waiting)) = self.waiting.pop_first() {
@@ -403,9 +415,8 @@ impl<S: StateMachine> Smr<S> {
             }
             out.answer_eager(waiting.id, Reply::Unknown);
         }
-        self.fresh_bytes = 0;
         self.unreported = true;
-        out.emit_eager(Event::Restored { index: Index(id.index) }); // it is durable here
+        out.emit_eager(Event::Restored { index }); // it is durable here
     }
 
     fn answer_queries(&mut self, out: Out<'_, S>) {
@@ -422,13 +433,11 @@ impl<S: StateMachine> Smr<S> {
         }
     }
 
-    fn maybe_compact(&mut self, now: Time, out: Out<'_, S>) {
-        if self.fresh_bytes >= self.snapshot_bytes && !self.compacting {
-            self.compacting = true;
-            self.fresh_bytes = 0;
-            let index = self.applier.applied();
-            let chunks = self.applier.snapshot();
-            self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
+    /// Writes on at a snapshot; Raft gets it when it is whole.
+    fn step_snapshot(&mut self, now: Time, out: Out<'_, S>) {
+        if let Some(saving) = self.snapshots.step(now) {
+            let index = saving.index();
+            let chunks = saving.finish();
             self.ask(now, Asked::Compact, raft::Request::Compact { index, chunks }, out);
         }
     }

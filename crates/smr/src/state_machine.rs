@@ -1,6 +1,8 @@
 //! What a user writes: a deterministic state machine over bytes.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -16,20 +18,74 @@ pub trait StateMachine: Clone + Send + 'static {
     /// Answers a question without changing anything.
     fn query(&self, query: &[u8]) -> Bytes;
 
-    /// The whole state, in pieces.
-    fn snapshot(&self) -> Vec<Bytes>;
+    /// The whole state as it is now, piece by piece, each less than 4 GiB long.
+    ///
+    /// The replica stands still while this is called and while a piece is made, and works on in
+    /// between: what is returned should be a copy that shares, such as that of a
+    /// [`SharedMap`](crate::SharedMap), and pieces should be small.
+    fn snapshot(&self) -> Pieces;
 
-    /// Takes over a state that [`snapshot`](Self::snapshot) wrote, its pieces joined.
+    /// Takes over a piece of a state: each that [`snapshot`](Self::snapshot) made, in order, into
+    /// a state machine that has not applied anything.
     ///
     /// # Errors
-    /// [`RestoreError`]: the bytes are no such state. The replica stops.
-    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError>;
+    /// [`RestoreError`]: the bytes are no such piece. The replica stops.
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError>;
 }
 
 /// The bytes are not what this state machine's snapshot writes: another build's, or damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the snapshot is not a state of this state machine")]
 pub struct RestoreError;
+
+/// A state on its way out: an iterator over its pieces.
+pub struct Pieces(Box<dyn Source>);
+
+trait Source: Iterator<Item = Bytes> + Send {
+    fn copy(&self) -> Box<dyn Source>;
+}
+
+impl<I: Iterator<Item = Bytes> + Clone + Send + 'static> Source for I {
+    fn copy(&self) -> Box<dyn Source> {
+        Box::new(self.clone())
+    }
+}
+
+impl Pieces {
+    /// These pieces, each made when it is asked for.
+    pub fn new<I>(pieces: I) -> Self
+    where
+        I: IntoIterator<Item = Bytes, IntoIter: Clone + Send + 'static>,
+    {
+        Self(Box::new(pieces.into_iter()))
+    }
+
+    /// A state of one piece.
+    #[must_use]
+    pub fn one(piece: impl Into<Bytes>) -> Self {
+        Self::new(Some(piece.into()))
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.0.next()
+    }
+}
+
+impl Clone for Pieces {
+    fn clone(&self) -> Self {
+        Self(self.0.copy())
+    }
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pieces").finish_non_exhaustive()
+    }
+}
 
 /// Outputs of commands, written one after the other.
 #[derive(Clone, Debug, Default)]

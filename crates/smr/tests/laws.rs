@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_raft::{Index, Message, Term, Views};
 use quorate_sim::laws::{Subject, check};
 use quorate_smr::{
-    Commands, Config, Freshness, Outputs, Request, RestoreError, SessionId, Smr, Stamp,
+    Commands, Config, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr, Stamp,
     StateMachine,
 };
 use quorate_transport::{
@@ -27,11 +27,11 @@ impl StateMachine for Count {
     fn query(&self, _: &[u8]) -> Bytes {
         Bytes::copy_from_slice(&self.0.to_le_bytes())
     }
-    fn snapshot(&self) -> Vec<Bytes> {
-        vec![self.query(&[])]
+    fn snapshot(&self) -> Pieces {
+        Pieces::one(self.query(&[]))
     }
-    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        self.0 = u64::from_le_bytes(state.try_into().map_err(|_| RestoreError)?);
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(piece.try_into().map_err(|_| RestoreError)?);
         Ok(())
     }
 }
@@ -106,10 +106,14 @@ fn stored(rng: &mut Rng, asked: Option<&StoreOp>) -> Option<Stored> {
         Some(StoreOp::Finish { id, .. }) => Some(Stored::Finished { id: *id }),
         Some(StoreOp::Read { id, offset, tag, .. }) => {
             // Now and then it is a snapshot of this replica: no sessions, and as many commands.
-            let words = [id.index, 0, 0, 0, rng.below(3)];
-            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            bytes.truncate(if rng.below(3) == 0 { rng.below(40) as usize } else { 40 });
-            let (bytes, len) = (Bytes::from(bytes), offset + 40);
+            let mut bytes = Vec::new();
+            for piece in [&[id.index, 0, 0, 0][..], &[rng.below(3)]] {
+                bytes.extend_from_slice(&(8 * piece.len() as u32).to_le_bytes());
+                bytes.extend(piece.iter().flat_map(|word| word.to_le_bytes()));
+            }
+            let whole = bytes.len();
+            bytes.truncate(if rng.below(3) == 0 { rng.below(48) as usize } else { whole });
+            let (bytes, len) = (Bytes::from(bytes), offset + whole as u64);
             Some(Stored::Chunk { id: *id, offset: *offset, bytes, len, tag: *tag })
         }
         _ => None,
@@ -124,6 +128,7 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             config.raft.batch_bytes_max = 1 << 12;
             (config.sessions_max, config.answers_max) = (2, 2);
             (config.snapshot_bytes, config.queries_max) = (100, 3);
+            config.snapshot_step_bytes = 20;
             Smr::new(start, config).expect("a valid configuration")
         };
         let subject = Subject {

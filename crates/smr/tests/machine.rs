@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_raft::Message;
 use quorate_smr::{
-    Config, Freshness, Outputs, Rejection, Reply, Request, RestoreError, Smr, StateMachine,
+    Config, Freshness, Outputs, Pieces, Rejection, Reply, Request, RestoreError, Smr, StateMachine,
 };
 use quorate_transport::{
     Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, Start, StoreOp,
@@ -22,8 +22,8 @@ impl StateMachine for Nothing {
     fn query(&self, query: &[u8]) -> Bytes {
         Bytes::copy_from_slice(query)
     }
-    fn snapshot(&self) -> Vec<Bytes> {
-        Vec::new()
+    fn snapshot(&self) -> Pieces {
+        Pieces::new([])
     }
     fn restore(&mut self, _: &[u8]) -> Result<(), RestoreError> {
         Ok(())

@@ -17,6 +17,9 @@ use crate::real::LOCK_NAME;
 
 /// The longest answer to one read, whatever was asked for.
 const CHUNK_BYTES_MAX: u32 = 1 << 20;
+/// Bytes of a snapshot in the making that may wait to be synced: few, so that the disk is never
+/// busy with them for long while the journal waits.
+const UNSYNCED_BYTES_MAX: u64 = 4 << 20;
 /// Snapshots in the making of one machine; beginning another drops the one of the lowest id.
 const MAKING_MAX: usize = 4;
 
@@ -43,6 +46,8 @@ struct Finished {
 struct Making<F> {
     file: F,
     len: u64,
+    /// How much of that is known to be on disk.
+    synced: u64,
     checksum: u32,
     /// The checksum of each block begun.
     blocks: Vec<u32>,
@@ -174,6 +179,13 @@ impl<D: Disk> SnapshotStore<D> {
             return Err(StoreError::Disk);
         }
         making.append(key, id, bytes);
+        if making.len - making.synced >= UNSYNCED_BYTES_MAX {
+            making.synced = making.len;
+            if making.file.sync().is_err() {
+                self.forget(key, id);
+                return Err(StoreError::Disk);
+            }
+        }
         Ok(())
     }
 
@@ -190,7 +202,8 @@ impl<D: Disk> SnapshotStore<D> {
             let _ = self.disk.remove(&name);
             StoreError::Disk
         })?;
-        self.making.insert((key, id), Making { file, len: 0, checksum: 0, blocks: Vec::new() });
+        let making = Making { file, len: 0, synced: 0, checksum: 0, blocks: Vec::new() };
+        self.making.insert((key, id), making);
         Ok(())
     }
 

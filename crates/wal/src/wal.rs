@@ -235,6 +235,13 @@ impl<D: Disk> Wal<D> {
         self.active.len + sealed + self.spares.len() as u64 * self.options.segment_bytes
     }
 
+    /// Bytes on disk of what is needed: what a checkpoint can make less of. Spares, and what is
+    /// preallocated, are there whatever machines release.
+    #[must_use]
+    pub fn needed_bytes(&self) -> u64 {
+        self.active.end + self.sealed.iter().map(|(_, len)| len).sum::<u64>()
+    }
+
     /// The machine with the oldest written record that is not released, and the ticket to hand it
     /// as `Checkpoint { before }`: once it has released all before that, it pins the oldest
     /// segment no longer.

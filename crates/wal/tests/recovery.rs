@@ -163,6 +163,25 @@ fn records_of_a_recycled_segment_are_never_taken_for_new() {
 }
 
 #[test]
+fn spares_and_preallocation_are_on_disk_and_are_not_needed() {
+    let disk = SimDisk::new(1);
+    let (mut pair, _) = Pair::open(&disk).unwrap();
+    for _ in 0..100 {
+        pair.append(A, 400).unwrap();
+        pair.commit().unwrap();
+    }
+    let before = pair.wal.needed_bytes();
+    assert!(before > 100 * 400);
+    let last = pair.model.next[&A];
+    pair.release(A, Ticket(last));
+    pair.append(B, 10).unwrap();
+    pair.commit().unwrap();
+    let needed = pair.wal.needed_bytes();
+    assert!(needed <= OPTIONS.segment_bytes, "{needed} bytes are needed");
+    assert_eq!(pair.wal.disk_bytes(), 3 * OPTIONS.segment_bytes, "the segment and two spares");
+}
+
+#[test]
 fn an_idle_machine_pins_the_log_until_its_checkpoint_and_then_disk_use_is_bounded() {
     const CAP: u64 = 10 * 8192;
     let run = |checkpoints: bool| {

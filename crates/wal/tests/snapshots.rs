@@ -216,6 +216,27 @@ fn a_snapshot_is_there_once_finished_and_not_before() {
 }
 
 #[test]
+fn a_long_snapshot_is_synced_as_it_grows_and_a_failed_sync_costs_it_alone() {
+    const PIECE: u64 = 1 << 20;
+    let piece = Bytes::from(vec![7; PIECE as usize]);
+    let disk = SimDisk::new(1);
+    let mut store = SnapshotStore::open(disk.clone()).unwrap();
+    let write = |number| StoreOp::Write { id: id(1), offset: number * PIECE, bytes: piece.clone() };
+    let mut syncs = 0;
+    for number in 0..8 {
+        assert_eq!(store.apply(A, write(number)), None);
+        syncs += u64::from(disk.last_call().starts_with("sync"));
+    }
+    assert_eq!(syncs, 2);
+    (8..11).for_each(|number| assert_eq!(store.apply(A, write(number)), None));
+    disk.fail_at(disk.calls() + 2, Fault::Io);
+    let failed = Stored::Failed { id: id(1), error: StoreError::Disk, tag: 0 };
+    assert_eq!(store.apply(A, write(11)), Some(failed));
+    assert!(!store.is_poisoned());
+    assert!(!disk.names().iter().any(|name| name.contains("making")), "{:?}", disk.names());
+}
+
+#[test]
 fn bytes_out_of_order_or_of_another_checksum_are_a_mismatch_and_leave_nothing() {
     let disk = SimDisk::new(1);
     let mut store = SnapshotStore::open(disk.clone()).unwrap();

@@ -1,17 +1,15 @@
 //! A state machine on which applying a command twice shows, and its sequential model.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use quorate_sim::linearizability::Model;
-use quorate_smr::{Outputs, RestoreError, StateMachine};
+use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
 
 /// Sums by key; a command adds to one and is answered with the new sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    pub(crate) sums: BTreeMap<u64, u64>,
+    pub(crate) sums: SharedMap<u64, u64>,
     /// The operations that were applied.
-    pub(crate) seen: BTreeSet<u64>,
+    pub(crate) seen: SharedMap<u64, ()>,
     /// One that was applied twice. (M1)
     pub(crate) doubled: Option<u64>,
 }
@@ -43,11 +41,11 @@ impl StateMachine for Ledger {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for command in commands {
             let (number, key, value) = (word(command, 0), word(command, 1), word(command, 2));
-            if !self.seen.insert(number) {
+            if self.seen.insert(number, ()).is_some() {
                 self.doubled.get_or_insert(number);
             }
-            let sum = self.sums.entry(key).or_default();
-            *sum += value;
+            let sum = value + self.sums.get(&key).copied().unwrap_or_default();
+            self.sums.insert(key, sum);
             outputs.push(&sum.to_le_bytes());
         }
     }
@@ -57,24 +55,24 @@ impl StateMachine for Ledger {
         Bytes::copy_from_slice(&sum.to_le_bytes())
     }
 
-    fn snapshot(&self) -> Vec<Bytes> {
-        let seen = self.seen.iter().copied();
-        let sums = self.sums.iter().flat_map(|(key, sum)| [*key, *sum]);
-        let all = [self.doubled.unwrap_or(u64::MAX), self.seen.len() as u64].into_iter();
-        let bytes: Vec<u8> = all.chain(seen).chain(sums).flat_map(u64::to_le_bytes).collect();
-        bytes.chunks(100).map(Bytes::copy_from_slice).collect()
+    fn snapshot(&self) -> Pieces {
+        let words = |words: &[u64]| -> Bytes {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>().into()
+        };
+        let doubled = self.doubled.into_iter().map(move |number| words(&[0, number]));
+        let seen = self.seen.clone().into_iter().map(move |(number, ())| words(&[1, number]));
+        let sums = self.sums.clone().into_iter().map(move |(key, sum)| words(&[2, key, sum]));
+        Pieces::new(doubled.chain(seen).chain(sums))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        if !state.len().is_multiple_of(8) || state.len() < 16 {
-            return Err(RestoreError);
+    fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        let words: Vec<u64> = (0..piece.len() / 8).map(|at| word(piece, at)).collect();
+        match words[..] {
+            [0, number] => self.doubled = Some(number),
+            [1, number] => drop(self.seen.insert(number, ())),
+            [2, key, sum] => drop(self.sums.insert(key, sum)),
+            _ => return Err(RestoreError),
         }
-        let mut words = (0..state.len() / 8).map(|at| word(state, at));
-        self.doubled = words.next().filter(|number| *number != u64::MAX);
-        let count = words.next().ok_or(RestoreError)? as usize;
-        self.seen = words.by_ref().take(count).collect();
-        let sums: Vec<u64> = words.collect();
-        self.sums = sums.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         Ok(())
     }
 }

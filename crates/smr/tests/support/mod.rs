@@ -132,6 +132,9 @@ impl Group {
         config.sessions_max = [3, 6, 20][rng.below(3) as usize];
         config.answers_max = 1 + rng.below(4) as usize;
         config.snapshot_bytes = [1 << 10, 10 << 10, 1 << 20][rng.below(3) as usize];
+        config.snapshot_bytes_max = config.snapshot_bytes * (1 + rng.below(3));
+        config.snapshot_step_bytes = [1, 200, 1 << 20][rng.below(3) as usize];
+        config.snapshot_step_interval = Duration::from_millis(1 + rng.below(20));
         config.queries_max = [2, 100][rng.below(2) as usize];
         Self {
             config,
@@ -351,7 +354,7 @@ impl Group {
         }
         let seen = &one.state().seen;
         for (number, entry) in self.entries.iter().enumerate() {
-            let happened = seen.contains(&(number as u64));
+            let happened = seen.get(&(number as u64)).is_some();
             let write = matches!(entry.op, Op::Add { .. });
             if write && !happened && entry.returned.is_some() {
                 return Err(format!("D1 op {number} was acknowledged and is lost"));
@@ -361,7 +364,7 @@ impl Group {
             }
         }
         let happened = |(number, entry): &(usize, &Entry)| {
-            entry.returned.is_some() || seen.contains(&(*number as u64))
+            entry.returned.is_some() || seen.get(&(*number as u64)).is_some()
         };
         let operation = |(number, entry): (usize, &Entry)| {
             let (called, op) = (entry.called, entry.op.clone());

@@ -1,0 +1,212 @@
+//! What a driver promises to the application around it, on disks that fail when they are told to.
+
+mod support;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use quorate_driver::{Driver, DriverError, Gone, Handle, Identity, Options, Refused};
+use quorate_transport::{ClusterId, Incarnation, NodeId};
+use quorate_wal::WalError;
+use tokio::sync::broadcast::error::RecvError;
+
+use support::{Ask, Call, Clerk, Disks, Told, Word};
+
+/// Runs a test on one thread, so that nothing of the engine runs while the test does not wait; one
+/// that hangs fails.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let patience = Duration::from_secs(60);
+    runtime.block_on(async { tokio::time::timeout(patience, test).await.expect("it hangs") });
+}
+
+fn small_journal() -> Options {
+    let journal = quorate_wal::Options { segment_bytes: 8192, ..Default::default() };
+    Options { journal, ..Options::default() }
+}
+
+fn start(disks: &Disks, options: Options) -> (Driver, Handle<Clerk>) {
+    disks.start(1, options).unwrap()
+}
+
+async fn numbers(handle: &Handle<Clerk>) -> Vec<u64> {
+    match handle.request(Ask::Read).await {
+        Ok(Told::All(numbers)) => numbers,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_request_has_the_answer_of_its_own() {
+    run(async {
+        let (driver, handle) = start(&Disks::new(), small_journal());
+        let ask = |number| {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.request(Ask::Write(number)).await })
+        };
+        let asked: Vec<_> = (0..100).map(ask).collect();
+        for (number, asked) in (1..).zip(asked) {
+            assert_eq!(asked.await.unwrap(), Ok(Told::Ticket(number)));
+        }
+        assert_eq!(numbers(&handle).await, (0..100).collect::<Vec<_>>());
+        assert_eq!(handle.look(|clerk| clerk.count()).await, Ok(100));
+        driver.stop().await.unwrap();
+        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+        assert!(matches!(handle.try_request(Ask::Read), Err(Refused::Gone)));
+    });
+}
+
+#[test]
+fn dropping_a_request_cancels_nothing() {
+    run(async {
+        let (driver, handle) = start(&Disks::new(), small_journal());
+        {
+            let mut asked = pin!(handle.request(Ask::Write(7)));
+            let mut nobody = Context::from_waker(Waker::noop());
+            assert_eq!(asked.as_mut().poll(&mut nobody), Poll::Pending);
+        }
+        assert_eq!(numbers(&handle).await, [7]);
+        assert_eq!(handle.request(Ask::Write(8)).await, Ok(Told::Ticket(2)));
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_full_mailbox_refuses_and_what_it_took_is_answered() {
+    run(async {
+        let options = Options { mailbox_max: 3, ..small_journal() };
+        let (driver, handle) = start(&Disks::new(), options);
+        let taken: Vec<_> =
+            (0..3).map(|number| handle.try_request(Ask::Write(number)).unwrap()).collect();
+        assert!(matches!(handle.try_request(Ask::Write(3)), Err(Refused::Full)));
+        for (number, taken) in (1..).zip(taken) {
+            assert_eq!(taken.await, Ok(Told::Ticket(number)));
+        }
+        assert_eq!(handle.try_request(Ask::Write(3)).unwrap().await, Ok(Told::Ticket(4)));
+        assert_eq!(numbers(&handle).await, [0, 1, 2, 3], "what was refused was not done");
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_stop_syncs_and_answers_whatever_was_taken_in() {
+    run(async {
+        for taken in [0, 1, 50] {
+            let disks = Disks::new();
+            let (driver, handle) = start(&disks, small_journal());
+            let ask = |number| handle.try_request(Ask::Write(number)).unwrap();
+            let asked: Vec<_> = (0..taken).map(ask).collect();
+            // The engine takes all of them in before it takes this.
+            handle.look(|_| ()).await.unwrap();
+            let late = handle.try_request(Ask::Write(99)).unwrap();
+            driver.stop().await.unwrap();
+            for (number, asked) in (1..).zip(asked) {
+                assert_eq!(asked.await, Ok(Told::Ticket(number)));
+            }
+            let late = late.await;
+            let (driver, handle) = disks.start(2, small_journal()).unwrap();
+            let kept = numbers(&handle).await;
+            assert!(kept.starts_with(&(0..taken).collect::<Vec<_>>()), "{kept:?}");
+            if let Ok(told) = late {
+                assert_eq!(told, Told::Ticket(taken + 1));
+                assert!(kept.contains(&99), "it was acknowledged");
+            }
+            driver.stop().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_listener_that_falls_behind_is_told_how_much_it_missed() {
+    run(async {
+        let options = Options { events_max: 4, ..small_journal() };
+        let (driver, handle) = start(&Disks::new(), options);
+        let mut events = handle.events();
+        handle.request(Ask::Shout(100)).await.unwrap();
+        assert_eq!(events.recv().await, Err(RecvError::Lagged(96)));
+        for number in 96..100 {
+            assert_eq!(events.recv().await, Ok(Word(number)));
+        }
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_journal_that_fails_stops_the_node_and_nothing_is_tried_again() {
+    run(async {
+        for (call, operation) in [(Call::Write, "write"), (Call::Sync, "sync")] {
+            let disks = Disks::new();
+            let (mut driver, handle) = start(&disks, small_journal());
+            assert_eq!(handle.request(Ask::Write(1)).await, Ok(Told::Ticket(1)));
+            disks.journal.fail(call);
+            let asked: Vec<_> = [2, 3].map(|n| handle.try_request(Ask::Write(n)).unwrap()).into();
+            match driver.stopped().await {
+                Err(DriverError::Journal(WalError::Disk(error))) => {
+                    assert_eq!(error.operation, operation);
+                }
+                other => panic!("{call:?}: {other:?}"),
+            }
+            for asked in asked {
+                assert_eq!(asked.await, Err(Gone), "nothing was acknowledged");
+            }
+            assert_eq!(handle.request(Ask::Write(4)).await, Err(Gone));
+            driver.stop().await.unwrap();
+            assert_eq!(disks.journal.struck(), (true, 0), "{call:?} was tried again");
+        }
+    });
+}
+
+#[test]
+fn a_stop_tells_of_a_failure_that_nobody_has_heard_of() {
+    run(async {
+        let disks = Disks::new();
+        let (driver, handle) = start(&disks, small_journal());
+        disks.journal.fail(Call::Sync);
+        assert_eq!(handle.request(Ask::Write(1)).await, Err(Gone));
+        assert!(matches!(driver.stop().await, Err(DriverError::Journal(_))));
+    });
+}
+
+#[test]
+fn a_snapshot_store_that_fails_does_not_stop_the_node() {
+    run(async {
+        for call in [Call::Write, Call::Sync] {
+            let disks = Disks::new();
+            let (driver, handle) = start(&disks, small_journal());
+            disks.snapshots.fail(call);
+            assert_eq!(handle.request(Ask::Save).await, Ok(Told::Saved(false)), "{call:?}");
+            assert_eq!(handle.request(Ask::Save).await, Ok(Told::Saved(true)));
+            assert_eq!(handle.request(Ask::Write(1)).await, Ok(Told::Ticket(1)));
+            driver.stop().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_machine_that_halts_answers_nobody_and_the_node_runs_on() {
+    run(async {
+        let (driver, handle) = start(&Disks::new(), small_journal());
+        assert_eq!(handle.request(Ask::Halt).await, Err(Gone));
+        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_restart_goes_on_with_tickets_and_lives() {
+    run(async {
+        let disks = Disks::new();
+        let directory = tempfile::tempdir().unwrap();
+        for life in 1..=4 {
+            let identity =
+                Identity::begin(directory.path(), ClusterId(1), NodeId(1)).expect("a fresh life");
+            assert_eq!(identity.incarnation, Incarnation(life));
+            let (driver, handle) = disks.start(life, small_journal()).unwrap();
+            assert_eq!(numbers(&handle).await, (1..life).collect::<Vec<_>>());
+            assert_eq!(handle.request(Ask::Write(life)).await, Ok(Told::Ticket(life)));
+            driver.stop().await.unwrap();
+        }
+    });
+}

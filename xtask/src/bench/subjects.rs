@@ -1,0 +1,181 @@
+//! Everything that a comparison may measure, and how it is shown.
+
+/// One table of the page.
+#[derive(Debug, PartialEq)]
+pub(super) struct Subject {
+    /// As the rows name it: `comparison/what`.
+    pub(super) name: &'static str,
+    /// The heading.
+    pub(super) title: &'static str,
+    /// What the figures are, after the unit.
+    pub(super) unit: &'static str,
+    /// Whether less is better.
+    pub(super) lower: bool,
+    /// The parameters of every row, in the order of their columns.
+    pub(super) params: &'static [&'static str],
+    /// How it is drawn; a table alone without.
+    pub(super) plot: Option<Plot>,
+    /// What was done, so that a reader can judge the figures.
+    pub(super) caption: &'static str,
+}
+
+/// How a subject is drawn.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plot {
+    /// The parameter along the x axis.
+    pub(super) x: &'static str,
+    /// The parameter that makes one panel a value.
+    pub(super) panel: Option<&'static str>,
+    /// A y axis from zero for each panel, in place of one logarithmic axis for all.
+    pub(super) linear: bool,
+}
+
+/// The comparisons and their headings, in the order of the page.
+pub(super) const COMPARISONS: &[(&str, &str)] =
+    &[("raft", "The Raft core"), ("wal", "The journal"), ("cluster", "A whole cluster")];
+
+/// Every subject, in the order of the page.
+pub(super) const SUBJECTS: &[Subject] = &[
+    Subject {
+        name: "raft/propose",
+        title: "From proposal to applied on all nodes",
+        unit: "ns an entry",
+        lower: true,
+        params: &["payload", "batch"],
+        plot: Some(Plot { x: "batch", panel: Some("payload"), linear: false }),
+        caption: "Three nodes in one thread, all in memory. A batch is proposed and run until all \
+                  three have applied it. Every side is given the same payload in the same batches \
+                  and compacts its log at the same points. Ours includes the leader's checksum \
+                  over each batch, which the peers do not have.",
+    },
+    Subject {
+        name: "raft/verified",
+        title: "The same with verification on arrival",
+        unit: "ns an entry",
+        lower: true,
+        params: &["payload", "batch"],
+        plot: None,
+        caption: "Every message is encoded as for a socket, copied once, split off the receive \
+                  buffer, its checksums verified, and decoded. The peers have no such step.",
+    },
+    Subject {
+        name: "raft/nodes",
+        title: "By size of the group",
+        unit: "ns an entry",
+        lower: true,
+        params: &["batch", "nodes"],
+        plot: Some(Plot { x: "nodes", panel: Some("batch"), linear: true }),
+        caption: "16 B payload; until all nodes of the group have applied the batch, all of them \
+                  in one thread: linear growth means a constant cost a node.",
+    },
+    Subject {
+        name: "wal/sync",
+        title: "Append and sync",
+        unit: "entries a second",
+        lower: false,
+        params: &["entries"],
+        plot: Some(Plot { x: "entries", panel: None, linear: false }),
+        caption: "A burst of entries of 256 B is appended and synced with fdatasync, all sides on \
+                  the same file system; each figure is the median burst of a round. raft-engine \
+                  runs without compression. `write + fdatasync` is the limit: the bare payload \
+                  into a file whose blocks are there already, without a checksum or an index.",
+    },
+    Subject {
+        name: "cluster/puts",
+        title: "Puts",
+        unit: "operations a second",
+        lower: false,
+        params: &["clients"],
+        plot: Some(Plot { x: "clients", panel: None, linear: false }),
+        caption: "Three server processes on loopback TCP with fsync on, values of 256 B, a load \
+                  generator in a fourth process, all on one machine. Closed loop: each client has \
+                  one operation under way. Both load generators ask the leader.",
+    },
+    Subject {
+        name: "cluster/puts-p50",
+        title: "Puts: median latency",
+        unit: "ms",
+        lower: true,
+        params: &["clients"],
+        plot: None,
+        caption: "Of the same runs.",
+    },
+    Subject {
+        name: "cluster/reads",
+        title: "Linearizable reads",
+        unit: "operations a second",
+        lower: false,
+        params: &["clients"],
+        plot: Some(Plot { x: "clients", panel: None, linear: false }),
+        caption: "The same clusters and load generators.",
+    },
+    Subject {
+        name: "cluster/reads-p50",
+        title: "Linearizable reads: median latency",
+        unit: "ms",
+        lower: true,
+        params: &["clients"],
+        plot: None,
+        caption: "Of the same runs.",
+    },
+    Subject {
+        name: "cluster/failover",
+        title: "Fail-over",
+        unit: "ms",
+        lower: true,
+        params: &["kills"],
+        plot: None,
+        caption: "The longest time between two acknowledged writes while 128 writers load the \
+                  cluster and the leader's process is killed (SIGKILL); the median over all kills. \
+                  Both sides with their default timeouts; a writer tries elsewhere at once when \
+                  its connection closes, and after 250 ms of silence with etcd.",
+    },
+];
+
+impl Subject {
+    /// The comparison it belongs to.
+    pub(super) fn comparison(&self) -> &'static str {
+        self.name.split('/').next().unwrap_or(self.name)
+    }
+
+    /// The file name of its plot.
+    pub(super) fn svg(&self) -> String {
+        format!("{}.svg", self.name.replace('/', "-"))
+    }
+}
+
+/// A parameter as the head of a column and the title of an axis.
+pub(super) fn label(param: &str) -> &str {
+    match param {
+        "payload" => "payload (B)",
+        "batch" => "batch (entries)",
+        "entries" => "burst (entries)",
+        other => other,
+    }
+}
+
+/// A parameter and its value, over a panel.
+pub(super) fn heading(param: &str, value: u64) -> String {
+    match param {
+        "payload" => format!("payload of {value} B"),
+        "batch" if value == 1 => "batch of one entry".to_owned(),
+        "batch" => format!("batch of {value} entries"),
+        other => format!("{other} {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_belongs_to_a_comparison_and_draws_its_own_parameters() {
+        for subject in SUBJECTS {
+            assert!(COMPARISONS.iter().any(|(name, _)| *name == subject.comparison()));
+            if let Some(plot) = &subject.plot {
+                assert!(subject.params.contains(&plot.x));
+                assert!(plot.panel.is_none_or(|panel| subject.params.contains(&panel)));
+            }
+        }
+    }
+}
