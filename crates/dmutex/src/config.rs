@@ -115,7 +115,9 @@ mod tests {
         for (want, change) in breaks {
             let mut bad = good.clone();
             change(&mut bad);
-            let Err(Error::Config { field, .. }) = bad.validate(NodeId(1)) else { panic!("{want}") };
+            let Err(Error::Config { field, .. }) = bad.validate(NodeId(1)) else {
+                panic!("{want}")
+            };
             assert_eq!(field, want);
         }
         assert!(good.validate(NodeId(9)).is_err());

@@ -27,6 +27,7 @@ impl RicartAgrawala {
         let missing: BTreeSet<_> = self.peers().collect();
         let retry_at = now + self.config.retry_interval;
         self.joining = Some(Joining { missing, since: now, retry_at, tries: 0 });
+        self.wake(Some(retry_at));
         self.say_hello(out);
         self.maybe_joined(now, out);
     }

@@ -179,7 +179,8 @@ impl RicartAgrawala {
     /// The first of this node's waiters asks all peers; where none waits, the resource is
     /// forgotten. What was deferred has been answered before.
     pub(crate) fn next_turn(&mut self, now: Time, name: &Name, out: Out<'_>) {
-        let Some(waiter) = self.locks.get_mut(name).and_then(|lock| lock.waiters.pop_front()) else {
+        let Some(waiter) = self.locks.get_mut(name).and_then(|lock| lock.waiters.pop_front())
+        else {
             self.locks.remove(name);
             return;
         };
@@ -260,14 +261,7 @@ impl RicartAgrawala {
         self.next_turn(now, name, out);
     }
 
-    fn permit(
-        &mut self,
-        peer: NodeId,
-        to: Incarnation,
-        name: Name,
-        stamp: u64,
-        out: Out<'_>,
-    ) {
+    fn permit(&mut self, peer: NodeId, to: Incarnation, name: Name, stamp: u64, out: Out<'_>) {
         self.stats.permissions_sent += 1;
         // It rests on no record: a later life of this node asks everyone before it competes.
         out.send_eager(peer, Message::Permission { name, stamp, to });
@@ -282,7 +276,13 @@ impl RicartAgrawala {
     }
 
     /// Takes a waiting request back; false where it does not wait.
-    pub(crate) fn give_up(&mut self, now: Time, id: RequestId, why: Rejection, out: Out<'_>) -> bool {
+    pub(crate) fn give_up(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        why: Rejection,
+        out: Out<'_>,
+    ) -> bool {
         let Some(name) = self.places.get(&id).cloned() else { return false };
         let Some(lock) = self.locks.get_mut(&name) else { return false };
         let current = match &lock.phase {

@@ -26,6 +26,7 @@ fn told(stage: &Stage, node: NodeId) -> Vec<Vec<NodeId>> {
 fn run_until(stage: &mut Stage, node: NodeId, millis: u64) {
     while stage.now() < Time::from_millis(millis) {
         stage.run();
+        stage.advance(Duration::from_millis(1));
         stage.timer(node);
     }
     stage.run();
