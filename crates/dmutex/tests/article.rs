@@ -80,7 +80,7 @@ where
     M: Machine<Config = Config, Request = Request>,
 {
     let mut script = Script::new(3, |start| {
-        M::new(start, Config::new([N1, N2, N3])).ok().expect("a valid configuration")
+        M::new(start, Config::new([N1, N2, N3])).expect("a valid configuration")
     });
     script.run();
     for node in [N1, N2] {
