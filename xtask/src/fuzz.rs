@@ -13,11 +13,12 @@ const TARGETS: &[(&str, &str)] = &[
     ("smr", "fuzz"),
     ("driver", "fuzz"),
     ("node", "fuzz"),
+    ("dmutex", "fuzz"),
 ];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, wal, raft, smr, driver, node
+    /// One crate only: transport, wal, raft, smr, driver, node, dmutex
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]
