@@ -18,6 +18,9 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-raft", "laws", 5000),
     ("quorate-smr", "sim", 200),
     ("quorate-smr", "laws", 1000),
+    ("quorate-detector", "laws", 1000),
+    ("quorate-election", "sim", 200),
+    ("quorate-election", "laws", 1000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];
