@@ -20,6 +20,9 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-smr", "laws", 1000),
     ("quorate-dmutex", "sim", 300),
     ("quorate-dmutex", "laws", 2000),
+    ("quorate-detector", "laws", 1000),
+    ("quorate-election", "sim", 200),
+    ("quorate-election", "laws", 1000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];

@@ -11,6 +11,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 // One line for each core: an unused dependency is not linked, and so not probed.
 use quorate_dmutex as _;
+use quorate_detector as _;
+use quorate_election as _;
 use quorate_raft as _;
 use quorate_smr as _;
 use quorate_transport as _;

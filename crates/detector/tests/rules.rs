@@ -1,0 +1,133 @@
+//! Each rule of the detector by name.
+
+use std::time::Duration;
+
+use quorate_detector::{
+    Config, Event, Fixed, Heartbeats, Message, Monitor, Reply, Request, Status,
+};
+use quorate_sim::script::{Crash, Script};
+use quorate_transport::{Incarnation, LinkState, Machine, NodeId};
+
+type Stage = Script<'static, Heartbeats>;
+const N1: NodeId = NodeId(1);
+const N2: NodeId = NodeId(2);
+const MS: Duration = Duration::from_millis(1);
+
+fn fixed() -> Stage {
+    Script::new(2, |start| {
+        let mut config = Config::new([N1, N2].into_iter().filter(|node| *node != start.node));
+        config.monitor = Monitor::Fixed(Fixed { timeout: MS * 350 });
+        Heartbeats::new(start, config).expect("a valid configuration")
+    })
+}
+
+fn status(stage: &Stage) -> Status {
+    stage.node(N1).status(stage.now(), N2).expect("a peer").status
+}
+
+/// Node 1's timers alone, until this time.
+fn alone(stage: &mut Stage, until: u64) {
+    while stage.node(N1).deadline().is_some_and(|at| at.as_nanos() <= until * 1_000_000) {
+        stage.timer(N1);
+    }
+}
+
+#[test]
+fn a_crashed_peer_is_suspected_then_failed_and_each_is_told_once() {
+    let mut stage = fixed();
+    stage.run();
+    stage.crash(N2, Crash::Kill);
+    let last_heartbeat = Some(stage.now());
+    alone(&mut stage, 349);
+    assert_eq!(status(&stage), Status::Alive);
+    alone(&mut stage, 1349);
+    assert_eq!(status(&stage), Status::Suspect);
+    alone(&mut stage, 9000);
+    let node = N2;
+    let suspected = Event::Suspected { node, last_heartbeat };
+    assert_eq!(stage.events(N1), [suspected, Event::Failed { node, last_heartbeat }]);
+}
+
+#[test]
+fn a_peer_that_never_spoke_is_suspected_too() {
+    let mut stage = fixed();
+    stage.isolate(N2);
+    alone(&mut stage, 400);
+    assert_eq!(stage.events(N1), [Event::Suspected { node: N2, last_heartbeat: None }]);
+}
+
+#[test]
+fn a_node_that_stood_still_convicts_nobody() {
+    let mut stage = fixed();
+    stage.run();
+    stage.advance(Duration::from_secs(60));
+    stage.timer(N1);
+    assert!(stage.events(N1).is_empty(), "{:?}", stage.events(N1));
+    assert_eq!(stage.node(N1).stats().stalls, 1);
+    alone(&mut stage, 60_351);
+    assert_eq!(status(&stage), Status::Suspect, "but silence after it counts");
+    stage.advance(Duration::from_secs(60));
+    stage.timer(N1);
+    assert_eq!(status(&stage), Status::Suspect, "a suspicion is not turned into a verdict either");
+}
+
+#[test]
+fn a_closed_connection_suspects_sooner_and_convicts_no_sooner() {
+    let mut stage = fixed();
+    stage.run();
+    stage.link(N1, N2, LinkState::Down);
+    alone(&mut stage, 100);
+    assert_eq!(status(&stage), Status::Suspect);
+    alone(&mut stage, 1349);
+    assert_eq!(status(&stage), Status::Suspect, "350 ms of patience and a second of suspicion");
+    alone(&mut stage, 1350);
+    assert_eq!(status(&stage), Status::Failed);
+}
+
+#[test]
+fn a_restart_is_no_silence_and_words_of_a_former_life_are_none() {
+    let mut stage = fixed();
+    stage.run();
+    stage.timer(N2); // a heartbeat under way
+    stage.crash(N2, Crash::Kill);
+    let late = stage.wire()[0].clone();
+    stage.lose(|_| true);
+    stage.start(N2);
+    stage.run();
+    let restarted = Event::Restarted { node: N2, incarnation: Incarnation(2) };
+    assert_eq!(stage.events(N1), [restarted]);
+    assert_eq!(late.from.incarnation, Incarnation(1));
+    let mut out = quorate_transport::Outbox::default();
+    let mut node = stage.node(N1).clone();
+    let (from, message) = (late.from, late.message);
+    let refused = node.stats().refused;
+    node.handle(stage.now(), quorate_transport::Input::Message { from, message }, &mut out);
+    assert_eq!(node.stats().refused, refused + 1);
+    assert!(out.as_slice().is_empty());
+}
+
+#[test]
+fn a_repeated_heartbeat_is_no_sign_of_life() {
+    let mut stage = fixed();
+    stage.run();
+    for _ in 0..3 {
+        let until = stage.now().as_nanos() / 1_000_000 + 100;
+        alone(&mut stage, until);
+        stage.inject(N2, N1, Message::Heartbeat { number: 1 });
+    }
+    alone(&mut stage, 400);
+    assert_eq!(status(&stage), Status::Suspect);
+    stage.inject(N2, N1, Message::Heartbeat { number: 2 });
+    let trusted = Event::Trusted { node: N2, was: Status::Suspect };
+    assert_eq!(stage.events(N1).last(), Some(&trusted));
+}
+
+#[test]
+fn requests_are_answered() {
+    let mut stage = fixed();
+    let id = stage.request(N1, Request::Status(NodeId(9)));
+    assert_eq!(stage.answer(N1, id), Some(&Reply::NoSuchPeer(NodeId(9))));
+    let id = stage.request(N1, Request::Members);
+    let Some(Reply::Members(all)) = stage.answer(N1, id) else { panic!("members") };
+    assert_eq!((all.len(), all[0].node, all[0].status), (1, N2, Status::Alive));
+}
