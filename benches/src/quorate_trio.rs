@@ -129,7 +129,7 @@ impl Trio {
         for (cell, hands) in &mut self.cells {
             let index = quorate_raft::Index(hands.last);
             cell.request(now, Request::Applied { index }, hands);
-            cell.request(now, Request::Compact { index, chunks: Vec::new() }, hands);
+            cell.request(now, Request::Compact { index, contents: Default::default() }, hands);
             let id =
                 quorate_transport::SnapshotId { index: index.0, term: cell.machine().term().0 };
             cell.handle(now, Input::Stored(quorate_transport::Stored::Finished { id }), hands);

@@ -32,6 +32,6 @@ pub use error::Error;
 pub use message::Message;
 pub use raft::Raft;
 pub use record::{Record, Snapshot};
-pub use request::{Event, Rejection, Reply, Request, RoleName};
+pub use request::{Contents, Event, Rejection, Reply, Request, RoleName};
 pub use stats::{PeerStatus, Stats, Status};
 pub use types::{Index, Term};

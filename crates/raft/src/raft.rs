@@ -339,7 +339,7 @@ impl Raft {
                 out.answer_eager(id, Reply::Noted); // promises nothing
                 self.emit_committed(out);
             }
-            Request::Compact { index, chunks } => self.on_compact(id, index, chunks, out),
+            Request::Compact { index, contents } => self.on_compact(id, index, contents, out),
             Request::Transfer { to } => self.on_transfer(now, id, to, out),
         }
     }

@@ -1,9 +1,10 @@
 //! What the local application asks, is answered, and is told.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
-use quorate_transport::{NodeId, SnapshotId};
+use quorate_transport::{NodeId, SnapshotId, crc32c_append};
 
 use crate::batch::{Proposals, View};
 use crate::types::{Index, Term};
@@ -24,14 +25,58 @@ pub enum Request {
     Compact {
         /// The last entry it covers, which must be applied.
         index: Index,
-        /// The state, in pieces.
-        chunks: Vec<Bytes>,
+        /// The state.
+        contents: Contents,
     },
     /// Hand leadership over.
     Transfer {
         /// To whom; the most caught-up voter where `None`.
         to: Option<NodeId>,
     },
+}
+
+/// A state on its way into a snapshot, in chunks. Its checksum is computed as they come, so that
+/// a large one costs no more in one step than its last chunk.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) len: u64,
+    pub(crate) checksum: u32,
+}
+
+impl Contents {
+    /// Adds what follows.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.checksum = crc32c_append(self.checksum, &chunk);
+        self.len += chunk.len() as u64;
+        self.chunks.push(chunk);
+    }
+
+    /// Its length so far, in bytes.
+    #[must_use]
+    pub fn byte_len(&self) -> u64 {
+        self.len
+    }
+
+    /// What was added, in order.
+    #[must_use]
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} bytes in {} chunks]", self.len, self.chunks.len())
+    }
+}
+
+impl FromIterator<Bytes> for Contents {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(chunks: I) -> Self {
+        let mut contents = Self::default();
+        chunks.into_iter().for_each(|chunk| contents.push(chunk));
+        contents
+    }
 }
 
 /// What a request is answered.
@@ -134,4 +179,22 @@ pub enum RoleName {
     Candidate,
     /// Leads.
     Leader,
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_transport::crc32c;
+
+    use super::*;
+
+    #[test]
+    fn contents_know_their_length_and_checksum_however_they_are_cut() {
+        let all: Vec<u8> = (0..=255).collect();
+        for cut in [1, 7, 100, 256] {
+            let contents: Contents = all.chunks(cut).map(Bytes::copy_from_slice).collect();
+            assert_eq!((contents.len, contents.checksum), (256, crc32c(&all)), "cut at {cut}");
+            assert_eq!(contents.chunks().concat(), all);
+        }
+        assert_eq!((Contents::default().len, Contents::default().checksum), (0, crc32c(&[])));
+    }
 }

@@ -3,18 +3,16 @@
 //! A snapshot is durable in the store before a record names it; the record alone makes it count,
 //! so that a crash finds either the old log or the new snapshot, never half of both.
 
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 use quorate_transport::{
-    NodeId, Outbox, RequestId, SnapshotId, StoreError, StoreOp, Stored, Ticket, Time, crc32c_append,
+    NodeId, Outbox, RequestId, SnapshotId, StoreError, StoreOp, Stored, Ticket, Time,
 };
 
 use crate::message::Message;
 use crate::progress::{Pace, Progress};
 use crate::raft::{Raft, Role};
 use crate::record::{Record, Snapshot};
-use crate::request::{Event, Rejection, Reply};
+use crate::request::{Contents, Event, Rejection, Reply};
 use crate::types::{Index, Term};
 
 type Out<'a> = &'a mut Outbox<Raft>;
@@ -70,7 +68,7 @@ impl Raft {
         &mut self,
         id: RequestId,
         index: Index,
-        chunks: Vec<Bytes>,
+        contents: Contents,
         out: Out<'_>,
     ) {
         let busy = self.snapshots.making.is_some()
@@ -84,12 +82,12 @@ impl Raft {
             _ => return out.answer_eager(id, Reply::Rejected(Rejection::BadIndex)),
         };
         let name = SnapshotId { index: index.0, term: term.0 };
-        let (mut len, mut checksum) = (0, 0);
+        let Contents { chunks, len, checksum } = contents;
+        let mut offset = 0;
         for bytes in chunks {
-            checksum = crc32c_append(checksum, &bytes);
-            let offset = len;
-            len += bytes.len() as u64;
+            let next = offset + bytes.len() as u64;
             out.store(StoreOp::Write { id: name, offset, bytes });
+            offset = next;
         }
         if len == 0 {
             out.store(StoreOp::Write { id: name, offset: 0, bytes: Bytes::new() });

@@ -135,8 +135,8 @@ fn compaction_inside_a_batch_keeps_the_batch_over_a_restart() {
         // n2 has applied up to `c`, in the middle of the batch, and compacts there.
         let index = quorate_raft::Index(4);
         stage.request(N2, Request::Applied { index });
-        let chunks = vec![bytes::Bytes::from_static(b"a b c")];
-        stage.request(N2, Request::Compact { index, chunks });
+        let contents = [bytes::Bytes::from_static(b"a b c")].into_iter().collect();
+        stage.request(N2, Request::Compact { index, contents });
         stage.sync(N2);
         assert_eq!(stage.node(N2).snapshot().map(|id| id.index), Some(4));
         assert_eq!(log(&stage, N2), ["1:c", "1:d", "1:e"], "the batch stays whole");

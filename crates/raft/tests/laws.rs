@@ -51,7 +51,10 @@ fn request(rng: &mut Rng) -> Request {
     match rng.below(8) {
         0 => Request::Read,
         1 => Request::Applied { index: Index(number(rng)) },
-        2 => Request::Compact { index: Index(rng.below(20)), chunks: vec![Bytes::from("state")] },
+        2 => {
+            let contents = [Bytes::from("state")].into_iter().collect();
+            Request::Compact { index: Index(rng.below(20)), contents }
+        }
         3 => Request::Transfer { to: (rng.below(2) == 0).then(|| NodeId(number(rng))) },
         4 => Request::Propose(Proposals::default()),
         5 => Request::Propose(Proposals::one(&[7; 5000])),

@@ -322,7 +322,7 @@ mod tests {
 
     fn saved(mut saving: Saving, step: usize) -> Vec<u8> {
         while !saving.step(step) {}
-        saving.finish().concat()
+        saving.finish().chunks().concat()
     }
 
     fn sum(sum: u64) -> Outcome {

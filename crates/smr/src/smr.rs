@@ -437,8 +437,8 @@ impl<S: StateMachine> Smr<S> {
     fn step_snapshot(&mut self, now: Time, out: Out<'_, S>) {
         if let Some(saving) = self.snapshots.step(now) {
             let index = saving.index();
-            let chunks = saving.finish();
-            self.ask(now, Asked::Compact, raft::Request::Compact { index, chunks }, out);
+            let contents = saving.finish();
+            self.ask(now, Asked::Compact, raft::Request::Compact { index, contents }, out);
         }
     }
 }

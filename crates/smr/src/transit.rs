@@ -4,10 +4,9 @@
 //! sessions, then a session each, then whatever the state machine makes.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_raft::Index;
+use bytes::{Buf, BufMut, BytesMut};
+use quorate_raft::{Contents, Index};
 use quorate_transport::Digest;
 
 use crate::session::{Session, SessionId, Sessions, number};
@@ -25,7 +24,7 @@ pub(crate) struct Saving {
     sessions: IntoIter<SessionId, Arc<Session>>,
     state: Pieces,
     chunk: BytesMut,
-    chunks: Vec<Bytes>,
+    contents: Contents,
     written: usize,
 }
 
@@ -39,7 +38,8 @@ impl Saving {
         head.put_u64_le(sessions.count() as u64);
         let sessions = sessions.pieces();
         let chunk = BytesMut::new();
-        let mut saving = Self { index, sessions, state, chunk, chunks: Vec::new(), written: 0 };
+        let contents = Contents::default();
+        let mut saving = Self { index, sessions, state, chunk, contents, written: 0 };
         saving.put(&head);
         saving
     }
@@ -69,9 +69,9 @@ impl Saving {
     }
 
     /// All that was written.
-    pub(crate) fn finish(mut self) -> Vec<Bytes> {
-        self.chunks.push(self.chunk.freeze());
-        self.chunks
+    pub(crate) fn finish(mut self) -> Contents {
+        self.contents.push(self.chunk.freeze());
+        self.contents
     }
 
     /// What is left is dropped bit by bit, where it is large.
@@ -89,7 +89,7 @@ impl Saving {
         self.written += LENGTH_BYTES + piece.len();
         if self.chunk.len() >= CHUNK_BYTES {
             let full = core::mem::take(&mut self.chunk);
-            self.chunks.push(full.freeze());
+            self.contents.push(full.freeze());
         }
     }
 }

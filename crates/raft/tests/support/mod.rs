@@ -561,9 +561,9 @@ impl System for Group {
 
 fn compact(member: &mut Member, ask: &mut Ask<'_>) {
     let bytes = Bytes::from(member.save());
-    let chunks = bytes.chunks(100).map(Bytes::copy_from_slice).collect();
+    let contents = bytes.chunks(100).map(Bytes::copy_from_slice).collect();
     let index = member.applied;
-    if let Some(id) = ask.request(member.raft, Request::Compact { index, chunks }) {
+    if let Some(id) = ask.request(member.raft, Request::Compact { index, contents }) {
         member.asked.insert(id, NO_OP);
         member.compacting = true;
         member.snapshot = index;

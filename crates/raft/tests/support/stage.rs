@@ -83,8 +83,8 @@ pub(crate) fn log(stage: &Stage, node: NodeId) -> Vec<String> {
 pub(crate) fn compact(stage: &mut Stage, node: NodeId, state: &str) -> RequestId {
     let index = stage.node(node).commit();
     stage.request(node, Request::Applied { index });
-    let chunks = vec![Bytes::copy_from_slice(state.as_bytes())];
-    let id = stage.request(node, Request::Compact { index, chunks });
+    let contents = [Bytes::copy_from_slice(state.as_bytes())].into_iter().collect();
+    let id = stage.request(node, Request::Compact { index, contents });
     stage.sync(node);
     id
 }
