@@ -1,39 +1,68 @@
-//! `sim`: many seeds under the simulator, or one again.
+//! `sim`: many seeds of every protocol under the simulator, or one seed again.
 
 use std::ffi::OsString;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
 
-/// Where the simulator's program is.
-const PACKAGE: &str = "quorate-raft";
-const EXAMPLE: &str = "sim";
-const SIM: [&str; 8] = ["run", "--profile", "sim", "-p", PACKAGE, "--example", EXAMPLE, "--"];
+/// Protocols whose seeds are a program with flags of its own, the example `sim` of the package.
+const PROGRAMS: &[(&str, &str)] = &[("raft", "quorate-raft")];
+/// Protocols whose seeds are the test `sim` of the package; it reads `QUORATE_SEEDS`.
+const TESTS: &[(&str, &str)] =
+    &[("smr", "quorate-smr"), ("dmutex", "quorate-dmutex"), ("election", "quorate-election")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many seeds to run
+    /// One protocol: raft, smr, dmutex, election; all of them by default
+    protocol: Option<String>,
+    /// How many seeds to run of each
     #[arg(long, conflicts_with = "seed")]
     seeds: Option<u64>,
-    /// The first seed of the range
+    /// The first seed of the range, of raft
     #[arg(long, conflicts_with = "seed")]
     start: Option<u64>,
-    /// Run this one seed, and show its story
+    /// Run this one seed of raft, and show its story
     #[arg(long)]
     seed: Option<u64>,
-    /// Stop after so many minutes, whatever is left
+    /// Stop after so many minutes, whatever is left, of raft
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
-    /// Passed on to the simulator
+    /// Passed on to the simulator of raft
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
 
-/// Runs the simulator with these flags.
+/// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    workspace.require(PACKAGE, "example", EXAMPLE)?;
-    workspace.cargo().args(SIM).args(flags(args)).args(&args.rest).run()
+    let known = || PROGRAMS.iter().chain(TESTS).map(|(name, _)| *name);
+    let only = args.protocol.as_deref();
+    if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
+        let known: Vec<_> = known().collect();
+        bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
+    }
+    // One seed, a range or a time is raft's alone.
+    let narrow = args.seed.is_some() || args.start.is_some() || args.minutes.is_some();
+    if narrow && only.is_some_and(|only| only != "raft") {
+        bail!("--seed, --start and --minutes are for raft");
+    }
+    for (name, package) in PROGRAMS {
+        if only.is_none_or(|only| only == *name) {
+            workspace.require(package, "example", "sim")?;
+            let example = ["run", "--profile", "sim", "-p", package, "--example", "sim", "--"];
+            workspace.cargo().args(example).args(flags(args)).args(&args.rest).run()?;
+        }
+    }
+    for (name, package) in TESTS.iter().filter(|_| !narrow) {
+        if only.is_none_or(|only| only == *name) {
+            workspace.require(package, "test", "sim")?;
+            let test = ["test", "--profile", "sim", "-p", package, "--test", "sim"];
+            let seeds = args.seeds.unwrap_or(200).to_string();
+            let shown = ["--", "--nocapture"];
+            workspace.cargo().args(test).args(shown).env("QUORATE_SEEDS", seeds).run()?;
+        }
+    }
+    Ok(())
 }
 
 fn flags(args: &Args) -> Vec<String> {
@@ -53,8 +82,8 @@ mod tests {
 
     #[test]
     fn only_the_flags_that_were_given_are_passed_on() {
-        let (seed, rest) = (None, Vec::new());
-        let args = Args { seeds: Some(3), start: None, seed, minutes: Some(2), rest };
+        let (protocol, seed, rest) = (None, None, Vec::new());
+        let args = Args { protocol, seeds: Some(3), start: None, seed, minutes: Some(2), rest };
         assert_eq!(flags(&args), ["--seeds", "3", "--minutes", "2"]);
     }
 }
