@@ -23,11 +23,13 @@ const BLOCKED_ROUNDS: u8 = 3;
 enum Phase {
     Voting,
     Prepared(Ticket),
+    /// Of two outcomes, that of the lower ticket came first.
     Committed(Ticket),
     /// `bound` where a yes vote is in the journal; `past` is what will be remembered.
     Aborted {
         bound: bool,
         past: Past,
+        order: Ticket,
     },
 }
 
@@ -61,14 +63,17 @@ impl Held {
         self.is_in_doubt() && self.rounds >= BLOCKED_ROUNDS
     }
 
-    /// What a checkpoint writes anew. A yes that is aborted is still bound until it is finished.
+    /// What a checkpoint writes anew.
     pub(crate) fn persist_again(&self, txn: TxnId, out: &mut Outbox<TwoPhaseCommit>) {
         let (bound, more) = match self.phase {
             Phase::Voting => (false, None),
             Phase::Prepared(_) => (true, None),
-            Phase::Committed(_) => (true, Some(Record::Committed { txn })),
+            Phase::Committed(order) => (true, Some(Record::Committed { txn, order })),
             Phase::Aborted { past: Past::Refused, .. } => (false, Some(Record::Refused { txn })),
-            Phase::Aborted { bound, .. } => (bound, None),
+            Phase::Aborted { bound: true, order, .. } => {
+                (true, Some(Record::Aborted { txn, order }))
+            }
+            Phase::Aborted { bound: false, .. } => (false, None),
         };
         if bound {
             let (peers, payload) = (self.peers.clone(), self.payload.clone());
@@ -89,7 +94,7 @@ impl Held {
             Phase::Voting => (0, 0),
             Phase::Prepared(ticket) => (1, ticket.0),
             Phase::Committed(ticket) => (2, ticket.0),
-            Phase::Aborted { bound, past } => (3 + u64::from(bound), past as u64),
+            Phase::Aborted { bound, past, .. } => (3 + u64::from(bound), past as u64),
         };
         into.u64(number);
         into.u64(more);
@@ -194,7 +199,7 @@ impl TwoPhaseCommit {
     pub(crate) fn on_done(&mut self, id: RequestId, txn: TxnId, out: &mut Outbox<Self>) {
         let past = match self.held.get(&txn).map(|held| held.phase) {
             Some(Phase::Committed(_)) => Some((Past::Committed, true)),
-            Some(Phase::Aborted { bound, past }) => Some((past, bound)),
+            Some(Phase::Aborted { bound, past, .. }) => Some((past, bound)),
             _ => None,
         };
         let Some((past, bound)) = past else {
@@ -226,7 +231,7 @@ impl TwoPhaseCommit {
         match held.phase {
             Phase::Prepared(_) if known => {
                 self.timers.clear(held.due, Role::Participant, txn);
-                let ticket = out.persist(Record::Committed { txn });
+                let ticket = out.persist(Record::Committed { txn, order: out.last().next() });
                 held.phase = Phase::Committed(ticket);
                 out.emit_after(ticket, Event::Commit { txn });
                 self.tell(ticket, txn.node, Message::Ack { txn }, out);
@@ -254,7 +259,12 @@ impl TwoPhaseCommit {
             return;
         }
         self.timers.clear(held.due, Role::Participant, txn);
-        held.phase = Phase::Aborted { bound, past: Past::Aborted };
+        let order = out.last().next();
+        if bound {
+            // No force, but before any later vote: two votes on one lock never stand side by side.
+            out.persist(Record::Aborted { txn, order });
+        }
+        held.phase = Phase::Aborted { bound, past: Past::Aborted, order };
         // Eager: forgotten over a crash, it is asked about again, and is aborted again.
         out.emit_eager(Event::Abort { txn });
     }
@@ -281,7 +291,8 @@ impl TwoPhaseCommit {
                 // Not bound yet: it can refuse for good, and so free the other.
                 self.timers.clear(held.due, Role::Participant, txn);
                 let ticket = out.persist(Record::Refused { txn });
-                held.phase = Phase::Aborted { bound: false, past: Past::Refused };
+                let past = Past::Refused;
+                held.phase = Phase::Aborted { bound: false, past, order: ticket };
                 out.emit_after(ticket, Event::Abort { txn });
                 let vote = Vote::No;
                 self.tell(ticket, txn.node, Message::Voted { txn, vote }, out);
@@ -332,9 +343,14 @@ impl TwoPhaseCommit {
                 // A checkpoint may repeat it: what is known of it since stands.
                 self.held.entry(txn).or_insert(held);
             }
-            Record::Committed { txn } => {
+            Record::Committed { txn, order } => {
                 if let Some(held) = self.held.get_mut(&txn) {
-                    held.phase = Phase::Committed(at);
+                    held.phase = Phase::Committed(order);
+                }
+            }
+            Record::Aborted { txn, order } => {
+                if let Some(held) = self.held.get_mut(&txn) {
+                    held.phase = Phase::Aborted { bound: true, past: Past::Aborted, order };
                 }
             }
             Record::Finished { txn } => {
@@ -358,15 +374,25 @@ impl TwoPhaseCommit {
 
     /// Tells the application what it is bound by, and asks about what is in doubt.
     pub(crate) fn recover_participant(&mut self, now: Time, out: &mut Outbox<Self>) {
-        let all: Vec<_> = self.held.keys().copied().collect();
-        for txn in all {
+        let decided = self.held.iter().filter_map(|(txn, held)| match held.phase {
+            Phase::Committed(order) => Some((order, *txn, Event::Commit { txn: *txn })),
+            Phase::Aborted { order, .. } => Some((order, *txn, Event::Abort { txn: *txn })),
+            Phase::Voting | Phase::Prepared(_) => None,
+        });
+        let mut decided: Vec<_> = decided.collect();
+        decided.sort_unstable_by_key(|(order, txn, _)| (*order, *txn));
+        // Decided ones first: a later one may be in doubt about what they held. Eager, all of
+        // these: they repeat what the journal says.
+        for (_, txn, outcome) in decided {
+            let payload = self.held[&txn].payload.clone();
+            out.emit_eager(Event::Recovered { txn, payload });
+            out.emit_eager(outcome);
+        }
+        let in_doubt = self.held.iter().filter(|(_, held)| held.is_in_doubt());
+        let in_doubt: Vec<_> = in_doubt.map(|(txn, _)| *txn).collect();
+        for txn in in_doubt {
             let Some(held) = self.held.get_mut(&txn) else { continue };
-            // Eager, all three: they repeat what the journal says.
             out.emit_eager(Event::Recovered { txn, payload: held.payload.clone() });
-            if !held.is_in_doubt() {
-                out.emit_eager(Event::Commit { txn });
-                continue;
-            }
             held.due = now + held.wait;
             self.timers.set(held.due, Role::Participant, txn);
             self.inquire(txn, txn.node, out);

@@ -3,13 +3,16 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use quorate_transport::{Attachment, Decoder, Encoder, Incarnation, NodeId, Wire, WireError};
+use quorate_transport::{
+    Attachment, Decoder, Encoder, Incarnation, NodeId, Ticket, Wire, WireError,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NODES_MAX;
 use crate::types::TxnId;
 
-/// One durable fact. The first two of each role are forced: something waits for them.
+/// One durable fact. `Prepared`, `Committed`, `Refused` and `Decided` are forced: messages wait for
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Participant: the yes vote, durable before it is sent.
@@ -27,6 +30,15 @@ pub enum Record {
     Committed {
         /// The transaction.
         txn: TxnId,
+        /// The ticket of the first such record: outcomes are carried out again in this order.
+        order: Ticket,
+    },
+    /// Participant: the outcome. Nothing waits for it, but later votes come after it.
+    Aborted {
+        /// The transaction.
+        txn: TxnId,
+        /// As for a commit.
+        order: Ticket,
     },
     /// Participant: it will never vote yes, durable before another is told so.
     Refused {
@@ -74,6 +86,11 @@ enum Head {
     },
     Committed {
         txn: TxnId,
+        order: Ticket,
+    },
+    Aborted {
+        txn: TxnId,
+        order: Ticket,
     },
     Refused {
         txn: TxnId,
@@ -104,7 +121,8 @@ impl Wire for Record {
                 to.value(&Head::Prepared { txn, cut, peers });
                 to.attach(Attachment::new(payload));
             }
-            Self::Committed { txn } => to.value(&Head::Committed { txn }),
+            Self::Committed { txn, order } => to.value(&Head::Committed { txn, order }),
+            Self::Aborted { txn, order } => to.value(&Head::Aborted { txn, order }),
             Self::Refused { txn } => to.value(&Head::Refused { txn }),
             Self::Finished { txn } => to.value(&Head::Finished { txn }),
             Self::Decided { txn, voters } => to.value(&Head::Decided { txn, voters }),
@@ -126,7 +144,8 @@ impl Wire for Record {
                 let payload = from.attachment()?.bytes().clone();
                 Self::Prepared { txn, cut, peers, payload }
             }
-            Head::Committed { txn } => Self::Committed { txn },
+            Head::Committed { txn, order } => Self::Committed { txn, order },
+            Head::Aborted { txn, order } => Self::Aborted { txn, order },
             Head::Refused { txn } => Self::Refused { txn },
             Head::Finished { txn } => Self::Finished { txn },
             Head::Decided { txn, voters } => Self::Decided { txn, voters },
