@@ -6,7 +6,7 @@ mod explore;
 use quorate_sim::explorer::Bounds;
 
 const BOUNDS: Bounds = Bounds {
-    timers: 0,
+    timers: 1,
     losses: 0,
     crashes: 1,
     requests: 3,
@@ -24,8 +24,7 @@ fn one_crash_in_any_order_of_events_is_safe() {
 
 #[test]
 fn a_coordinator_without_a_log_is_found() {
-    let bounds = Bounds { timers: 1, ..BOUNDS };
-    let report = explore::run(bounds, true);
+    let report = explore::run(BOUNDS, true);
     let Some((what, trace)) = &report.violation else { panic!("{report}") };
     assert!(what.contains("AC1"), "{what}");
     assert!(trace.len() <= 20, "{report}");
