@@ -11,13 +11,14 @@ const TARGETS: &[(&str, &str)] = &[
     ("wal", "fuzz"),
     ("raft", "fuzz"),
     ("smr", "fuzz"),
+    ("txn", "fuzz"),
     ("driver", "fuzz"),
     ("node", "fuzz"),
 ];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, wal, raft, smr, driver, node
+    /// One crate only: transport, wal, raft, smr, txn, driver, node
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]

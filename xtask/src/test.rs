@@ -18,6 +18,8 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-raft", "laws", 5000),
     ("quorate-smr", "sim", 200),
     ("quorate-smr", "laws", 1000),
+    ("quorate-txn", "sim", 200),
+    ("quorate-txn", "laws", 5000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quorate_raft as _;
 use quorate_smr as _;
 use quorate_transport as _;
+use quorate_txn as _;
 
 const ARENA_BYTES: usize = 1 << 16;
 
