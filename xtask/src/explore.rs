@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use crate::workspace::Workspace;
 
 /// Protocols with an explorer: an example named `explore` in each of these packages.
-const EXPLORERS: &[(&str, &str)] = &[("raft", "quorate-raft")];
+const EXPLORERS: &[(&str, &str)] = &[("raft", "quorate-raft"), ("txn", "quorate-txn")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which protocol: raft
+    /// Which protocol: raft, txn
     protocol: String,
     /// Passed on to the explorer, `--help` included
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

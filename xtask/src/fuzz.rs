@@ -11,6 +11,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("wal", "fuzz"),
     ("raft", "fuzz"),
     ("smr", "fuzz"),
+    ("txn", "fuzz"),
     ("driver", "fuzz"),
     ("node", "fuzz"),
     ("dmutex", "fuzz"),
@@ -18,7 +19,7 @@ const TARGETS: &[(&str, &str)] = &[
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, wal, raft, smr, driver, node, dmutex
+    /// One crate only: transport, wal, raft, smr, txn, driver, node, dmutex
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]

@@ -14,7 +14,7 @@ const TESTS: &[(&str, &str)] =
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One protocol: raft, smr, dmutex, election; all of them by default
+    /// One protocol: raft, smr, dmutex, election, txn; all of them by default
     protocol: Option<String>,
     /// How many seeds to run of each
     #[arg(long, conflicts_with = "seed")]

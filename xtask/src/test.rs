@@ -23,6 +23,8 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-detector", "laws", 1000),
     ("quorate-election", "sim", 200),
     ("quorate-election", "laws", 1000),
+    ("quorate-txn", "sim", 200),
+    ("quorate-txn", "laws", 5000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];

@@ -6,7 +6,8 @@ use crate::run::say;
 use crate::workspace::Workspace;
 
 /// Where the stories are: one line for each `(package, test)`.
-const TRACES: &[(&str, &str)] = &[("quorate-raft", "trace"), ("quorate-dmutex", "trace")];
+const TRACES: &[(&str, &str)] =
+    &[("quorate-raft", "trace"), ("quorate-dmutex", "trace"), ("quorate-txn", "trace")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -16,6 +16,7 @@ use quorate_election as _;
 use quorate_raft as _;
 use quorate_smr as _;
 use quorate_transport as _;
+use quorate_txn as _;
 
 const ARENA_BYTES: usize = 1 << 16;
 
