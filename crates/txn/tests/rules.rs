@@ -195,6 +195,28 @@ fn outcomes_come_again_in_the_order_in_which_they_were_taken() {
 }
 
 #[test]
+fn an_abort_is_in_the_journal_before_any_later_vote() {
+    let mut stage = stage_with(|_| {});
+    stage.inject(N1, N2, prepare(txn(1, 1), 1));
+    vote(&mut stage, N2, txn(1, 1), Vote::Yes);
+    stage.inject(N1, N2, Message::Abort { txn: txn(1, 1) });
+    stage.inject(N1, N2, prepare(txn(1, 2), 2));
+    vote(&mut stage, N2, txn(1, 2), Vote::Yes);
+    stage.sync(N2);
+    stage.crash(N2, Crash::Power);
+    stage.start(N2);
+    let (one, two) = (standing(&stage, N2, txn(1, 1)), standing(&stage, N2, txn(1, 2)));
+    assert_eq!((one, two), (Some(Standing::Aborted), Some(Standing::Prepared)));
+    let work = Bytes::from_static(b"work");
+    let story = [
+        Event::Recovered { txn: txn(1, 1), payload: work.clone() },
+        Event::Abort { txn: txn(1, 1) },
+        Event::Recovered { txn: txn(1, 2), payload: work },
+    ];
+    assert!(stage.events(N2).ends_with(&story), "what is decided lets go first");
+}
+
+#[test]
 fn a_transaction_of_the_next_life_has_another_name() {
     let (mut stage, first) = asked();
     stage.crash(N1, Crash::Power);
