@@ -1,5 +1,10 @@
 //! What the benchmarks share: the same work for us and for each peer, taken in turns.
 
+/// The allocator of all comparisons, on both sides: the one that the server uses. With the system's
+/// own, giving freed pages back and taking them again costs more than the work that is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod cluster;
 pub mod measure;
 #[cfg(feature = "raft")]

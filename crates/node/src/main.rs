@@ -20,6 +20,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+/// Batches of many sizes come and go by the thousand: the system's allocator gives their pages back
+/// to the kernel and takes them again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use client::{Client, ClientError};
 use tokio::time::Instant;
 
