@@ -32,7 +32,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rows, seconds) = (self.rows, self.took.as_secs_f64());
         write!(f, "{rows} rows in {seconds:.2} s ({:.0} a second)", rows as f64 / seconds)?;
-        write!(f, ", longest gap between two acknowledged writes {:.0?}", self.longest_gap)?;
+        write!(f, ", longest gap between two acknowledged writes {:.1?}", self.longest_gap)?;
         if self.unknown > 0 {
             write!(f, ", {} with unknown outcome", self.unknown)?;
         }
