@@ -3,8 +3,6 @@
 //! Every record counts as durable at the end of the burst that made it, as the peers' in-memory
 //! storage does.
 
-use std::collections::VecDeque;
-
 use bytes::BytesMut;
 use quorate_raft::{Config, Event, Message, Proposals, Raft, Reply, Request};
 use quorate_transport::tcp::wire::{Piece, put_prefix, split};
@@ -16,8 +14,7 @@ use quorate_transport::{
 /// What leaves a node.
 #[derive(Default)]
 struct Hands {
-    from: u64,
-    wire: VecDeque<(u64, NodeId, Message)>,
+    wire: Vec<(NodeId, Message)>,
     persisted: Ticket,
     applied: u64,
     bytes: u64,
@@ -30,7 +27,7 @@ impl Sink<Raft> for Hands {
         self.persisted = ticket;
     }
     fn send(&mut self, to: NodeId, message: Message) {
-        self.wire.push_back((self.from, to, message));
+        self.wire.push((to, message));
     }
     fn emit(&mut self, event: Event) {
         if let Event::Committed(view) = event {
@@ -60,6 +57,8 @@ pub struct Trio {
     now: Time,
     leader: usize,
     codec: Option<Codec>,
+    /// What is on its way from one node; kept for its memory.
+    wire: Vec<(NodeId, Message)>,
 }
 
 impl Trio {
@@ -83,10 +82,10 @@ impl Trio {
                 now: Time::ZERO,
             };
             let raft = Raft::new(start, config).expect("a valid configuration");
-            (Cell::new(raft), Hands { from: node, ..Hands::default() })
+            (Cell::new(raft), Hands::default())
         };
         let cells = (1..=nodes).map(cell).collect();
-        let mut trio = Self { cells, now: Time::ZERO, leader: 0, codec: None };
+        let mut trio = Self { cells, now: Time::ZERO, leader: 0, codec: None, wire: Vec::new() };
         for (cell, hands) in &mut trio.cells {
             cell.handle(Time::ZERO, Input::Started, hands);
         }
@@ -137,36 +136,47 @@ impl Trio {
         self.run();
     }
 
+    /// Until nothing is under way. Each node ends its burst, and then its records are durable, as
+    /// a host does it; that is an input of its next burst.
     fn run(&mut self) {
         let now = self.now;
-        let mut touched = u64::MAX;
-        while touched != 0 {
-            for (at, (cell, hands)) in self.cells.iter_mut().enumerate() {
-                if touched & 1 << at == 0 {
+        // By bit: who has been told something, and whose burst may end later.
+        let (mut touched, mut owed) = (u64::MAX, 0);
+        while touched | owed != 0 {
+            let settling = if touched != 0 { touched } else { owed };
+            touched = 0;
+            for at in 0..self.cells.len() {
+                if settling & 1 << at == 0 {
                     continue;
                 }
+                owed &= !(1 << at);
+                let (cell, hands) = &mut self.cells[at];
                 cell.settle(now, hands);
-                let persisted = hands.persisted;
-                if persisted > cell.durable_upto() {
-                    cell.durable(now, persisted, hands);
-                    cell.settle(now, hands);
+                if hands.persisted > cell.durable_upto() {
+                    cell.durable(now, hands.persisted, hands);
+                    owed |= 1 << at;
                 }
-            }
-            touched = 0;
-            for from in 0..self.cells.len() {
-                while let Some((from, to, message)) = self.cells[from].1.wire.pop_front() {
-                    let at = to.0 as usize - 1;
-                    touched |= 1 << at;
-                    let message = match &mut self.codec {
-                        Some(codec) => codec.carry(&message),
-                        None => message,
-                    };
-                    let (cell, hands) = &mut self.cells[at];
-                    let from = Peer { node: NodeId(from), incarnation: Incarnation(1) };
-                    cell.handle(now, Input::Message { from, message }, hands);
-                }
+                touched |= self.deliver(at);
             }
         }
+    }
+
+    /// Hands over what a node has sent; says to whom.
+    fn deliver(&mut self, at: usize) -> u64 {
+        let mut to = 0;
+        core::mem::swap(&mut self.wire, &mut self.cells[at].1.wire);
+        let from = Peer { node: NodeId(at as u64 + 1), incarnation: Incarnation(1) };
+        for (peer, message) in self.wire.drain(..) {
+            let message = match &mut self.codec {
+                Some(codec) => codec.carry(&message),
+                None => message,
+            };
+            let at = peer.0 as usize - 1;
+            to |= 1 << at;
+            let (cell, hands) = &mut self.cells[at];
+            cell.handle(self.now, Input::Message { from, message }, hands);
+        }
+        to
     }
 }
 

@@ -227,7 +227,9 @@ impl Raft {
             _ => {}
         }
         if raised {
-            self.maybe_commit(out);
+            if matched > self.commit {
+                self.maybe_commit(out);
+            }
             self.continue_transfer(out);
         }
     }
