@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket, Time};
-use quorate_wal::{Disk, SnapshotStore, Wal, WalError};
+use quorate_wal::{Disk, DiskError, SnapshotStore, Wal, WalError};
 use tokio::sync::mpsc;
 
 use crate::clock::boot_time;
@@ -28,6 +28,8 @@ pub(crate) enum Done {
     },
     /// The journal has failed: the node must stop.
     Failed(WalError),
+    /// So has the snapshot store: the node must stop.
+    StoreFailed(DiskError),
     Stored {
         key: Key,
         stored: Stored,
@@ -138,10 +140,16 @@ where
                 {
                     return;
                 }
+                if store.failure().is_some() {
+                    break;
+                }
                 let pause = pace.after(boot_time(), written as u64);
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
+            }
+            if let Some(failure) = store.into_failure() {
+                let _ = done.send(Done::StoreFailed(failure)).await;
             }
         });
     })

@@ -7,7 +7,6 @@ use std::time::Duration;
 use quorate_transport::{
     Class, Frame, Halt, Host, Incoming, Key, NodeId, Shell, StoreOp, Ticket, Time, Transport,
 };
-use quorate_wal::WalError;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::boot_time;
@@ -104,7 +103,7 @@ impl Engine {
             }
             let now = boot_time();
             if let Err(error) = self.on_done(now, &mut done) {
-                break Err(DriverError::Journal(error));
+                break Err(error);
             }
             self.feed(now, &mut incoming);
             more = self.mail(now);
@@ -125,7 +124,7 @@ impl Engine {
         self.host.deadline().map_or(far, |at| at.since(boot_time()).min(far))
     }
 
-    fn on_done(&mut self, now: Time, done: &mut Vec<Done>) -> Result<(), WalError> {
+    fn on_done(&mut self, now: Time, done: &mut Vec<Done>) -> Result<(), DriverError> {
         for next in done.drain(..) {
             match next {
                 Done::Durable { upto, needed_bytes, oldest } => {
@@ -137,7 +136,8 @@ impl Engine {
                         }
                     }
                 }
-                Done::Failed(error) => return Err(error),
+                Done::Failed(error) => return Err(DriverError::Journal(error)),
+                Done::StoreFailed(error) => return Err(DriverError::Snapshots(error)),
                 Done::Stored { key, stored } => {
                     self.host.stored(now, key, stored, &mut self.hands);
                 }
@@ -217,7 +217,7 @@ impl Engine {
             while self.host.is_busy() {
                 let Some(next) = self.done.recv().await else { break };
                 let now = boot_time();
-                self.on_done(now, &mut vec![next]).map_err(DriverError::Journal)?;
+                self.on_done(now, &mut vec![next])?;
                 self.end_burst(now);
             }
             Ok(())

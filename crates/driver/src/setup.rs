@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_transport::{
     Frame, Host, HostOptions, Key, Machine, Peer, ReplayError, Start, Ticket, Transport,
 };
-use quorate_wal::{Disk, OpenError, SnapshotStore, Wal, WalError};
+use quorate_wal::{Disk, DiskError, OpenError, SnapshotStore, Wal, WalError};
 use thiserror::Error;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -74,6 +74,9 @@ pub enum DriverError {
     /// The journal failed: going on could break a promise.
     #[error("the journal has failed: {0}")]
     Journal(WalError),
+    /// A snapshot could not be named or removed: none can be kept until the store is opened anew.
+    #[error("the snapshot store has failed: {0}")]
+    Snapshots(DiskError),
     /// While stopping, the disk did not take what was appended in time: who waited for that was
     /// not answered.
     #[error("the disk did not take within {0:?} what was to be synced before the end")]

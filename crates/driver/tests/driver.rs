@@ -185,6 +185,25 @@ fn a_snapshot_store_that_fails_does_not_stop_the_node() {
 }
 
 #[test]
+fn a_snapshot_store_that_can_name_nothing_more_stops_the_node() {
+    run(async {
+        let disks = Disks::new();
+        let (mut driver, handle) = start(&disks, small_journal());
+        disks.snapshots.fail(Call::Rename);
+        let told = handle.request(Ask::Save).await;
+        assert!(matches!(told, Ok(Told::Saved(false)) | Err(Gone)), "{told:?}");
+        let DriverError::Snapshots(failure) = driver.stopped().await.unwrap_err() else {
+            panic!("stopped for another reason")
+        };
+        assert_eq!(failure.operation, "rename");
+        driver.stop().await.unwrap();
+        let (driver, handle) = start(&disks, small_journal());
+        assert_eq!(handle.request(Ask::Save).await, Ok(Told::Saved(true)), "a new life can");
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
 fn a_machine_that_halts_answers_nobody_and_the_node_runs_on() {
     run(async {
         let (driver, handle) = start(&Disks::new(), small_journal());

@@ -27,8 +27,8 @@ pub enum Fault {
     IsolateLeader,
     /// The node that the system calls its leader is killed.
     KillLeader,
-    /// The next node to become leader is killed or cut off a moment later, with its first words
-    /// under way.
+    /// The next few nodes to become leader are killed or cut off a moment later, each with its
+    /// first words under way.
     StopNewLeader,
     /// During the next election nodes die and are back at once, again and again.
     CrashVoters,
@@ -88,6 +88,8 @@ pub struct Plan {
     /// The loss, repetition and lateness of frames, in a million, and the greatest delay.
     pub loss_ppm: u32,
     /// See [`Net`](crate::Net).
+    pub bulk_loss_ppm: u32,
+    /// See [`Net`](crate::Net).
     pub duplicate_ppm: u32,
     /// See [`Net`](crate::Net).
     pub late_ppm: u32,
@@ -106,6 +108,8 @@ impl Plan {
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
+        let mut of_bulk = rng.fork(1); // drawn apart, so that it shifts nothing else
+        let mut bulk_loss = [0, 0, 0, 300_000];
         for fault in Fault::ALL {
             if rng.chance_ppm(550_000) {
                 kinds.push((fault, rng.between(1, 10)));
@@ -117,6 +121,7 @@ impl Plan {
                 [(Fault::StopNewLeader, 8), (Fault::IsolateLeader, 4), (Fault::KillLeader, 4)];
             kinds.extend(storm);
             kinds.push((Fault::CrashVoters, 6));
+            bulk_loss = [0, 300_000, 600_000, 900_000];
         }
         kinds.push((Fault::Heal, 12));
         kinds.push((Fault::Kill, 2));
@@ -126,6 +131,7 @@ impl Plan {
             interval: [100, 300, 1000][rng.below(3) as usize] * 1_000_000,
             drift_ppm: [0, 500, 50_000][rng.below(3) as usize],
             loss_ppm: [0, 1_000, 20_000, 100_000][rng.below(4) as usize],
+            bulk_loss_ppm: bulk_loss[of_bulk.below(4) as usize],
             duplicate_ppm: [0, 10_000, 200_000][rng.below(3) as usize],
             late_ppm: [0, 1_000, 10_000][rng.below(3) as usize],
             garbage_ppm: [0, 2_000, 50_000][rng.below(3) as usize],

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use quorate_transport::{Attachment, Frame, NodeId, Rng};
+use quorate_transport::{Attachment, Class, Frame, NodeId, Rng};
 
 /// What the network does to frames now.
 #[derive(Clone, Debug)]
 pub struct Net {
     /// Frames lost, in a million.
     pub loss_ppm: u32,
+    /// Frames of [`Class::Bulk`] lost beyond that: a log grows apart while heartbeats arrive.
+    pub bulk_loss_ppm: u32,
     /// Frames delivered twice.
     pub duplicate_ppm: u32,
     /// Copies that arrive seconds later, in other terms and lives.
@@ -28,6 +30,7 @@ impl Default for Net {
     fn default() -> Self {
         Self {
             loss_ppm: 0,
+            bulk_loss_ppm: 0,
             duplicate_ppm: 0,
             late_ppm: 0,
             garbage_ppm: 0,
@@ -41,8 +44,11 @@ impl Default for Net {
 
 impl Net {
     /// How long each copy of a frame takes; none where it is lost.
-    pub(crate) fn routes(&self, from: NodeId, to: NodeId, rng: &mut Rng) -> Vec<u64> {
+    pub(crate) fn routes(&self, from: NodeId, to: NodeId, class: Class, rng: &mut Rng) -> Vec<u64> {
         if self.cut.contains(&(from, to)) || rng.chance_ppm(self.loss_ppm) {
+            return Vec::new();
+        }
+        if class == Class::Bulk && self.bulk_loss_ppm > 0 && rng.chance_ppm(self.bulk_loss_ppm) {
             return Vec::new();
         }
         let extra = self.slow.get(&(from, to)).copied().unwrap_or(0);

@@ -93,10 +93,12 @@ impl Shell for Hands {
     }
 
     fn store(&mut self, key: Key, op: StoreOp) {
-        if !self.dies()
-            && let Some(stored) = self.store.apply(key, op)
-        {
-            self.stored.push((key, stored));
+        if self.dies() {
+            return;
+        }
+        self.stored.extend(self.store.apply(key, op).map(|stored| (key, stored)));
+        if let Some(failure) = self.store.failure() {
+            self.dead.get_or_insert_with(|| format!("snapshots: {failure}"));
         }
     }
 

@@ -248,7 +248,7 @@ pub struct World<S: System> {
     counts: Counts,
     chaos: bool,
     /// Strike when a leader or an election appears.
-    stop_new_leader: bool,
+    stop_new_leaders: u64,
     crash_voters: u64,
     known_leader: Option<NodeId>,
     digest: Digest,
@@ -269,6 +269,7 @@ impl<S: System> World<S> {
         };
         let mut net = Net::default();
         (net.loss_ppm, net.duplicate_ppm) = (plan.loss_ppm, plan.duplicate_ppm);
+        net.bulk_loss_ppm = plan.bulk_loss_ppm;
         (net.late_ppm, net.delay_max) = (plan.late_ppm, plan.delay_max);
         net.garbage_ppm = plan.garbage_ppm;
         let node = |id| {
@@ -296,7 +297,7 @@ impl<S: System> World<S> {
             streams,
             counts: Counts::default(),
             chaos: true,
-            stop_new_leader: false,
+            stop_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,
             digest: Digest::default(),

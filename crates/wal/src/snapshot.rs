@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_transport::{Key, SnapshotId, StoreError, StoreOp, Stored, crc32c_append};
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Damage, Named, OpenError};
+use crate::error::{Damage, DiskError, Named, OpenError};
 use crate::format::{HEADER_BYTES, VERSION, u32_at};
 use crate::layout::{
     BLOCK_BYTES, MAKING, SNAPSHOT, SnapshotHeader, block_seed, parse_name, snapshot_name,
@@ -69,7 +69,7 @@ pub struct SnapshotStore<D: Disk> {
     making: BTreeMap<(Key, SnapshotId), Making<D::File>>,
     /// The finished snapshot that was read last.
     reading: Option<((Key, SnapshotId), D::File)>,
-    poisoned: bool,
+    failure: Option<DiskError>,
 }
 
 impl<D: Disk> SnapshotStore<D> {
@@ -105,7 +105,7 @@ impl<D: Disk> SnapshotStore<D> {
         // A process that died may have left names that were never synced.
         disk.sync_dir().named("sync", ".")?;
         let making = BTreeMap::new();
-        Ok(Self { disk, _lock: lock, finished, making, reading: None, poisoned: false })
+        Ok(Self { disk, _lock: lock, finished, making, reading: None, failure: None })
     }
 
     /// Does what a machine asked for.
@@ -152,10 +152,17 @@ impl<D: Disk> SnapshotStore<D> {
         finished.chain(making).map(|bytes| HEADER_BYTES + bytes).sum()
     }
 
-    /// True once naming or removing a snapshot has failed.
+    /// Why nothing is finished or removed any more: naming or removing a snapshot has failed. A
+    /// node must stop then, for without snapshots its log can neither shrink nor be caught up.
     #[must_use]
-    pub fn is_poisoned(&self) -> bool {
-        self.poisoned
+    pub fn failure(&self) -> Option<&DiskError> {
+        self.failure.as_ref()
+    }
+
+    /// Gives the store up, with what [`failure`](Self::failure) said.
+    #[must_use]
+    pub fn into_failure(self) -> Option<DiskError> {
+        self.failure
     }
 
     fn write(
@@ -229,19 +236,20 @@ impl<D: Disk> SnapshotStore<D> {
             self.forget(key, id);
             return Err(StoreError::Mismatch);
         }
-        if self.poisoned || making.seal(key, id).is_err() {
+        if self.failure.is_some() || making.seal(key, id).is_err() {
             // Its bytes are never synced again: a later attempt makes a new file.
             self.forget(key, id);
             return Err(StoreError::Disk);
         }
         let making = self.making.remove(&(key, id)).ok_or(StoreError::Missing)?;
         let (from, to) = (snapshot_name(MAKING, key, id), snapshot_name(SNAPSHOT, key, id));
-        let named = self.disk.rename(&from, &to).and_then(|()| self.disk.sync_dir());
+        let renamed = self.disk.rename(&from, &to).named("rename", &to);
+        let named = renamed.and_then(|()| self.disk.sync_dir().named("sync", "."));
         if self.reading.as_ref().is_some_and(|(whose, _)| *whose == (key, id)) {
             self.reading = None;
         }
-        if named.is_err() {
-            self.poisoned = true;
+        if let Err(failure) = named {
+            self.failure = Some(failure);
             self.finished.remove(&(key, id));
             return Err(StoreError::Disk);
         }
@@ -290,7 +298,7 @@ impl<D: Disk> SnapshotStore<D> {
 
     /// Not synced: what a power loss brings back, the next removal takes away again.
     fn remove_before(&mut self, key: Key, id: SnapshotId) -> Result<(), StoreError> {
-        if self.poisoned {
+        if self.failure.is_some() {
             return Err(StoreError::Disk);
         }
         let old: Vec<_> = self.list(key).into_iter().filter(|one| one.id < id).collect();
@@ -298,8 +306,9 @@ impl<D: Disk> SnapshotStore<D> {
             let whose = (key, one.id);
             self.finished.remove(&whose);
             self.reading.take_if(|(open, _)| *open == whose);
-            if self.disk.remove(&snapshot_name(SNAPSHOT, key, one.id)).is_err() {
-                self.poisoned = true;
+            let name = snapshot_name(SNAPSHOT, key, one.id);
+            if let Err(failure) = self.disk.remove(&name).named("remove", &name) {
+                self.failure = Some(failure);
                 return Err(StoreError::Disk);
             }
         }
@@ -311,7 +320,7 @@ impl<D: Disk> std::fmt::Debug for SnapshotStore<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("SnapshotStore");
         out.field("finished", &self.finished.keys()).field("making", &self.making.keys());
-        out.field("poisoned", &self.poisoned).finish_non_exhaustive()
+        out.field("failure", &self.failure).finish_non_exhaustive()
     }
 }
 

@@ -232,7 +232,7 @@ fn a_long_snapshot_is_synced_as_it_grows_and_a_failed_sync_costs_it_alone() {
     disk.fail_at(disk.calls() + 2, Fault::Io);
     let failed = Stored::Failed { id: id(1), error: StoreError::Disk, tag: 0 };
     assert_eq!(store.apply(A, write(11)), Some(failed));
-    assert!(!store.is_poisoned());
+    assert!(store.failure().is_none());
     assert!(!disk.names().iter().any(|name| name.contains("making")), "{:?}", disk.names());
 }
 
@@ -319,11 +319,11 @@ fn a_failed_naming_finishes_nothing_more_until_the_store_is_opened_again() {
     // Two writes, a sync and a rename come before the directory's sync.
     disk.fail_at(disk.calls() + 5, Fault::Io);
     assert_eq!(store.apply(A, finish(A, one)), failed);
-    assert!(store.is_poisoned());
+    assert!(store.failure().is_some());
     store.apply(A, write(A, one, 0, 100));
     assert_eq!(store.apply(A, finish(A, one)), failed);
     drop(store);
-    assert!(!SnapshotStore::open(disk).unwrap().is_poisoned());
+    assert!(SnapshotStore::open(disk).unwrap().failure().is_none());
 }
 
 #[test]

@@ -18,6 +18,7 @@ use quorate_wal::{Disk, DiskFile, SimDisk};
 pub(crate) enum Call {
     Write,
     Sync,
+    Rename,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +79,7 @@ impl Disk for FaultyDisk {
         Ok(FaultyFile { inner: self.inner.open(name)?, plan: Arc::clone(&self.plan) })
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.plan.check(Call::Rename)?;
         self.inner.rename(from, to)
     }
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -170,7 +170,7 @@ impl<S: System> World<S> {
             dead = Some("it stopped itself: its snapshot store failed".into());
         }
         for (to, class, frame) in sent {
-            for delay in self.net.routes(from.node, to, &mut self.streams.net) {
+            for delay in self.net.routes(from.node, to, class, &mut self.streams.net) {
                 let frame = frame.clone();
                 self.push(delay, Event::Deliver { to, from, class, frame });
             }

@@ -12,11 +12,12 @@ impl<S: System> World<S> {
     pub(super) fn strike_armed(&mut self, node: NodeId, spoke: bool) {
         let leader = self.system.leader();
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
-        if let Some(node) = leader.filter(|_| changed && self.stop_new_leader && self.chaos) {
-            self.stop_new_leader = false;
+        if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
+            self.stop_new_leaders -= 1;
             let rng = &mut self.streams.nemesis;
             let how = [Stop::Kill, Stop::Power, Stop::Isolate][rng.below(3) as usize];
-            let delay = rng.below(60_000_000);
+            let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
+            let delay = rng.below(soon);
             self.push(delay, Event::Stop { node, how });
         }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
@@ -131,7 +132,7 @@ impl<S: System> World<S> {
         match fault {
             Fault::Kill => self.kill(node, None),
             Fault::KillLeader => self.kill(self.system.leader().unwrap_or(node), None),
-            Fault::StopNewLeader => self.stop_new_leader = true,
+            Fault::StopNewLeader => self.stop_new_leaders = rng.between(1, 6),
             Fault::CrashVoters => self.crash_voters += rng.between(1, 8),
             Fault::PowerLoss => self.power_loss(node),
             Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
