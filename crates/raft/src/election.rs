@@ -14,12 +14,24 @@ type Out<'a> = &'a mut Outbox<Raft>;
 impl Raft {
     /// Enters `term`, or goes back to following in the present one.
     pub(crate) fn become_follower(&mut self, now: Time, term: Term, out: Out<'_>) {
+        let newer = term > self.term;
+        self.step_down(now, term, out);
+        if newer {
+            self.persist_vote(out);
+        }
+    }
+
+    fn persist_vote(&mut self, out: Out<'_>) {
+        self.vote_ticket = out.persist(Record::Vote { term: self.term, vote: self.vote });
+    }
+
+    /// Follows in `term`; a new one is still to be persisted, with the vote in it.
+    fn step_down(&mut self, now: Time, term: Term, out: Out<'_>) {
         if self.is_leader() {
             self.give_up_leadership(out);
         }
         if term > self.term {
             (self.term, self.vote) = (term, None);
-            self.vote_ticket = out.persist(Record::Vote { term, vote: None });
         }
         self.role = Role::Follower;
         self.leader = None;
@@ -53,7 +65,7 @@ impl Raft {
         self.stats.campaigns += 1;
         self.term = self.term.next();
         self.vote = Some(self.node);
-        self.vote_ticket = out.persist(Record::Vote { term: self.term, vote: self.vote });
+        self.persist_vote(out);
         self.leader = None;
         self.contact = None;
         self.matched = self.commit;
@@ -117,17 +129,21 @@ impl Raft {
         transfer: bool,
         out: Out<'_>,
     ) {
-        if term > self.term {
+        let newer = term > self.term;
+        if newer {
             if self.is_loyal(now) && !transfer {
                 return; // a leader is near: whoever asks has been away [Raft §6]
             }
-            self.become_follower(now, term, out);
+            self.step_down(now, term, out);
         }
         let free = self.vote.is_none_or(|vote| vote == from);
         let granted = term == self.term && free && self.log.is_up_to_date(last.0, last.1);
-        if granted && self.vote.is_none() {
+        let votes = granted && self.vote.is_none();
+        if votes {
             self.vote = Some(from);
-            self.vote_ticket = out.persist(Record::Vote { term, vote: self.vote });
+        }
+        if newer || votes {
+            self.persist_vote(out); // term and vote in one record
         }
         if granted {
             self.reset_election(now);
