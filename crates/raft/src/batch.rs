@@ -230,13 +230,17 @@ impl Batch {
         &self.0.data
     }
 
+    fn payload_len(&self) -> usize {
+        self.0.payload_len as usize
+    }
+
     fn entry(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.end(at - 1) };
         &self.0.data.bytes()[HEAD + start..HEAD + self.end(at)]
     }
 
     fn end(&self, at: usize) -> usize {
-        let at = HEAD + self.0.payload_len as usize + 4 * at;
+        let at = HEAD + self.payload_len() + 4 * at;
         let end = self.0.data.bytes()[at..at + 4].try_into().expect("four bytes are four bytes");
         u32::from_le_bytes(end) as usize
     }
@@ -309,8 +313,16 @@ impl View {
 
     /// Each entry in order. Entries of a [`Kind::Noop`] are empty and mean nothing.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        let skip = self.skip as usize;
-        (skip..skip + self.take as usize).map(|at| self.batch.entry(at))
+        let (skip, take) = (self.skip as usize, self.take as usize);
+        let (payload, ends) = self.batch.0.data.bytes()[HEAD..].split_at(self.batch.payload_len());
+        let mut start = if skip == 0 { 0 } else { self.batch.end(skip - 1) };
+        let (ends, _) = ends[4 * skip..4 * (skip + take)].as_chunks();
+        ends.iter().map(move |end| {
+            let end = u32::from_le_bytes(*end) as usize;
+            let entry = &payload[start..end];
+            start = end;
+            entry
+        })
     }
 
     /// The entry at `index`, as bytes that share the batch's memory.
