@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 
 use quorate_transport::{Halt, Host, Machine, MachineRef, Port, RequestRange, Shell, Time};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
-use crate::handle::Mail;
+use crate::handle::{Answered, Mail};
 
 /// Who waits for which answer.
 pub(crate) struct Desk<M: Machine> {
     /// Ids are consecutive: the front waits for `first`.
-    waiting: VecDeque<Option<oneshot::Sender<M::Reply>>>,
+    waiting: VecDeque<Option<Answered<M>>>,
     first: u64,
     events: broadcast::Sender<M::Event>,
 }
@@ -27,7 +27,7 @@ impl<M: Machine> Port<M> for Desk<M> {
             let place = id.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
             let sender = place.and_then(|at| self.waiting.get_mut(at)).and_then(Option::take);
             // Whoever asked may have gone away in the meantime.
-            let _ = sender.map(|sender| sender.send(reply.clone()));
+            let _ = sender.map(|sender| sender.send((id, reply.clone())));
         }
         while self.waiting.pop_front_if(|sender| sender.is_none()).is_some() {
             self.first += 1;

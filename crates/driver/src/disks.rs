@@ -25,6 +25,7 @@ pub(crate) enum Done {
         upto: BurstId,
         needed_bytes: u64,
         oldest: Option<(Key, Ticket)>,
+        stats: quorate_wal::Stats,
     },
     /// The journal has failed: the node must stop.
     Failed(WalError),
@@ -79,7 +80,8 @@ where
                 match commit(&mut wal, &mut waiting) {
                     Ok(Some(upto)) => {
                         let (needed_bytes, oldest) = (wal.needed_bytes(), wal.oldest_live());
-                        let durable = Done::Durable { upto, needed_bytes, oldest };
+                        let stats = wal.stats();
+                        let durable = Done::Durable { upto, needed_bytes, oldest, stats };
                         if done.send(durable).await.is_err() {
                             return;
                         }

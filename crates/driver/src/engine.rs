@@ -7,12 +7,12 @@ use std::time::Duration;
 use quorate_transport::{
     Class, Frame, Halt, Host, Incoming, Key, NodeId, Shell, StoreOp, Ticket, Time, Transport,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
 use crate::desk::Mailbox;
 use crate::disks::{Batch, Done};
-use crate::setup::{DriverError, Options};
+use crate::setup::{DriverError, DriverStats, Options};
 
 /// The engine's hands: sends leave at once, the rest is collected for the end of the burst.
 pub(crate) struct Hands {
@@ -20,6 +20,8 @@ pub(crate) struct Hands {
     pub(crate) records: Vec<(Key, Ticket, Frame)>,
     pub(crate) releases: Vec<(Key, Ticket)>,
     pub(crate) ops: VecDeque<(Key, StoreOp)>,
+    pub(crate) halts: broadcast::Sender<(Key, Halt)>,
+    pub(crate) halted: Vec<(Key, Halt)>,
 }
 
 impl Shell for Hands {
@@ -42,6 +44,8 @@ impl Shell for Hands {
 
     fn halted(&mut self, key: Key, halt: &Halt) {
         tracing::error!(%key, %halt, "machine stopped");
+        self.halted.push((key, halt.clone()));
+        let _ = self.halts.send((key, halt.clone())); // nobody may be listening
     }
 }
 
@@ -54,6 +58,9 @@ pub(crate) struct Engine {
     pub(crate) work: mpsc::Sender<(Key, StoreOp)>,
     pub(crate) done: mpsc::Receiver<Done>,
     pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) probes: mpsc::Receiver<oneshot::Sender<DriverStats>>,
+    pub(crate) journal: quorate_wal::Stats,
+    pub(crate) journal_bytes: u64,
     pub(crate) options: Options,
     /// Bulk frames that wait until the disk has caught up.
     pub(crate) held: VecDeque<Incoming>,
@@ -105,6 +112,7 @@ impl Engine {
             if let Err(error) = self.on_done(now, &mut done) {
                 break Err(error);
             }
+            self.answer_probes();
             self.feed(now, &mut incoming);
             more = self.mail(now);
             self.host.timer(now, &mut self.hands);
@@ -119,6 +127,18 @@ impl Engine {
         }
     }
 
+    fn answer_probes(&mut self) {
+        while let Ok(probe) = self.probes.try_recv() {
+            let _ = probe.send(DriverStats {
+                host: self.host.stats(),
+                journal: self.journal,
+                journal_bytes: self.journal_bytes,
+                frames_held: self.held.len(),
+                halted: self.hands.halted.clone(),
+            });
+        }
+    }
+
     fn pause(&self) -> Duration {
         let far = Duration::from_secs(1);
         self.host.deadline().map_or(far, |at| at.since(boot_time()).min(far))
@@ -127,7 +147,8 @@ impl Engine {
     fn on_done(&mut self, now: Time, done: &mut Vec<Done>) -> Result<(), DriverError> {
         for next in done.drain(..) {
             match next {
-                Done::Durable { upto, needed_bytes, oldest } => {
+                Done::Durable { upto, needed_bytes, oldest, stats } => {
+                    (self.journal, self.journal_bytes) = (stats, needed_bytes);
                     self.host.durable(now, upto, &mut self.hands);
                     if needed_bytes > self.options.journal_bytes_max && oldest != self.asked {
                         self.asked = oldest;

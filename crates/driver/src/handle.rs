@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use quorate_transport::Machine;
+use quorate_transport::{Machine, RequestId};
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -24,9 +24,12 @@ pub enum Refused {
     Gone,
 }
 
+/// Where an answer goes, with the number of the request.
+pub(crate) type Answered<M> = oneshot::Sender<(RequestId, <M as Machine>::Reply)>;
+
 /// What a handle sends to the engine.
 pub(crate) enum Mail<M: Machine> {
-    Request(M::Request, oneshot::Sender<M::Reply>),
+    Request(M::Request, Answered<M>),
     Look(Box<dyn FnOnce(&M) + Send>),
 }
 
@@ -68,6 +71,21 @@ impl<M: Machine> Handle<M> {
     /// Dropping the future cancels nothing that the machine has taken in: the request is carried
     /// out all the same, and its answer is dropped.
     pub async fn request(&self, request: M::Request) -> Result<M::Reply, Gone> {
+        Ok(self.request_numbered(request).await?.1)
+    }
+
+    /// As [`request`](Self::request), and says under which number the machine knows the request:
+    /// the one by which it is released or cancelled, where the protocol has that.
+    ///
+    /// # Errors
+    /// [`Gone`] when the node or the machine stops first.
+    ///
+    /// # Cancel safety
+    /// As [`request`](Self::request).
+    pub async fn request_numbered(
+        &self,
+        request: M::Request,
+    ) -> Result<(RequestId, M::Reply), Gone> {
         let (sender, reply) = oneshot::channel();
         self.mail.send(Mail::Request(request, sender)).await.map_err(|_| Gone)?;
         self.wake.notify_one();
@@ -89,7 +107,7 @@ impl<M: Machine> Handle<M> {
             TrySendError::Closed(_) => Refused::Gone,
         })?;
         self.wake.notify_one();
-        Ok(async { reply.await.map_err(|_| Gone) })
+        Ok(async { reply.await.map(|(_, reply)| reply).map_err(|_| Gone) })
     }
 
     /// Looks at the machine between two of its steps.

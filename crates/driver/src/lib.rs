@@ -12,4 +12,4 @@ mod setup;
 pub use clock::boot_time;
 pub use handle::{Gone, Handle, Refused};
 pub use identity::{Identity, IdentityError};
-pub use setup::{Driver, DriverError, Options, Setup, StartError};
+pub use setup::{Driver, DriverError, DriverStats, Options, Probe, Setup, StartError};

@@ -7,17 +7,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_transport::{
-    Frame, Host, HostOptions, Key, Machine, Peer, ReplayError, Start, Ticket, Transport,
+    Frame, Halt, Host, HostOptions, HostStats, Key, Machine, Peer, ReplayError, Start, Ticket,
+    Transport,
 };
 use quorate_wal::{Disk, DiskError, OpenError, SnapshotStore, Wal, WalError};
 use thiserror::Error;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
 use crate::desk::{Desk, Mailbox, Post};
 use crate::disks::{self, Pace};
 use crate::engine::{Engine, Hands};
-use crate::handle::Handle;
+use crate::handle::{Gone, Handle};
 
 /// Limits of a node.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +96,7 @@ pub struct Setup<D: Disk> {
     released: Vec<(Key, Ticket)>,
     mailboxes: Vec<Box<dyn Mailbox>>,
     wake: Arc<Notify>,
+    halts: broadcast::Sender<(Key, Halt)>,
     options: Options,
 }
 
@@ -133,6 +135,7 @@ where
             released: recovery.released,
             mailboxes: Vec::new(),
             wake: Arc::new(Notify::new()),
+            halts: broadcast::channel(HALTS_MAX).0,
             options,
         })
     }
@@ -177,6 +180,9 @@ where
             disks::snapshots(self.store, work_out, done_in, pace)?,
         ];
         let (stop, stopped) = watch::channel(false);
+        let (probe, probes) = mpsc::channel(PROBES_MAX);
+        let (halts, wake) = (self.halts, self.wake);
+        let probe = Probe { probe, wake: Arc::clone(&wake), halts: halts.clone() };
         let engine = Engine {
             host: self.host,
             hands: Hands {
@@ -184,19 +190,73 @@ where
                 records: Vec::new(),
                 releases: Vec::new(),
                 ops: VecDeque::new(),
+                halts,
+                halted: Vec::new(),
             },
             mailboxes: self.mailboxes,
-            wake: self.wake,
+            wake,
             batches,
             work,
             done,
             stop: stopped,
+            probes,
+            journal: quorate_wal::Stats::default(),
+            journal_bytes: 0,
             options: self.options,
             held: VecDeque::new(),
             batches_waiting: VecDeque::new(),
             asked: None,
         };
-        Ok(Driver { engine: Some(tokio::spawn(engine.run())), stop, threads })
+        Ok(Driver { engine: Some(tokio::spawn(engine.run())), stop, threads, probe })
+    }
+}
+
+/// Halts that a slow listener may fall behind, and looks that wait, at the most.
+const HALTS_MAX: usize = 64;
+const PROBES_MAX: usize = 64;
+
+/// What a node has counted since it started, machines aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriverStats {
+    /// By the host.
+    pub host: HostStats,
+    /// By the journal, as of its last sync.
+    pub journal: quorate_wal::Stats,
+    /// What the journal needs on disk, in bytes, spares aside, as of its last sync.
+    pub journal_bytes: u64,
+    /// Bulk frames that wait until the disk has caught up.
+    pub frames_held: usize,
+    /// Machines that have stopped themselves, and why.
+    pub halted: Vec<(Key, Halt)>,
+}
+
+/// Looks at a running node. Clones look at the same.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    probe: mpsc::Sender<oneshot::Sender<DriverStats>>,
+    wake: Arc<Notify>,
+    halts: broadcast::Sender<(Key, Halt)>,
+}
+
+impl Probe {
+    /// What was counted, between two bursts. That an answer comes shows that the node lives.
+    ///
+    /// # Errors
+    /// [`Gone`] when the node has stopped.
+    ///
+    /// # Cancel safety
+    /// Safe: a look changes nothing.
+    pub async fn stats(&self) -> Result<DriverStats, Gone> {
+        let (sender, stats) = oneshot::channel();
+        self.probe.send(sender).await.map_err(|_| Gone)?;
+        self.wake.notify_one();
+        stats.await.map_err(|_| Gone)
+    }
+
+    /// Machines that stop themselves from now on, and why. The others run on.
+    #[must_use]
+    pub fn halts(&self) -> broadcast::Receiver<(Key, Halt)> {
+        self.halts.subscribe()
     }
 }
 
@@ -207,9 +267,16 @@ pub struct Driver {
     engine: Option<tokio::task::JoinHandle<Result<(), DriverError>>>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    probe: Probe,
 }
 
 impl Driver {
+    /// A way to see what the node has counted, for as long as it runs.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
+    }
+
     /// Waits until the node stops by itself.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quorate_driver::{Driver, DriverError, Gone, Handle, Identity, Options, Refused};
-use quorate_transport::{ClusterId, Incarnation, NodeId};
+use quorate_transport::{ClusterId, Incarnation, Key, NodeId};
 use quorate_wal::WalError;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -204,11 +204,35 @@ fn a_snapshot_store_that_can_name_nothing_more_stops_the_node() {
 }
 
 #[test]
-fn a_machine_that_halts_answers_nobody_and_the_node_runs_on() {
+fn a_machine_that_halts_answers_nobody_and_is_told_of_and_the_others_run_on() {
+    run(async {
+        let disks = Disks::new();
+        let (driver, handle) = start(&disks, small_journal());
+        let other = disks.others.lock().unwrap()[0].clone();
+        let probe = driver.probe();
+        let mut halts = probe.halts();
+        assert_eq!(probe.stats().await.unwrap().halted, []);
+        assert_eq!(handle.request(Ask::Halt).await, Err(Gone));
+        let (key, halt) = halts.recv().await.unwrap();
+        assert_eq!((key, halt.rule), (Key::new(9, 0), "a rule"));
+        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+        assert_eq!(other.request(Ask::Write(7)).await, Ok(Told::Ticket(1)));
+        let stats = probe.stats().await.unwrap();
+        assert_eq!(stats.halted, [(key, halt)]);
+        assert_eq!((stats.host.records, stats.journal.records), (1, 1));
+        driver.stop().await.unwrap();
+        assert_eq!(probe.stats().await, Err(Gone));
+    });
+}
+
+#[test]
+fn an_answer_comes_with_the_number_of_its_request() {
     run(async {
         let (driver, handle) = start(&Disks::new(), small_journal());
-        assert_eq!(handle.request(Ask::Halt).await, Err(Gone));
-        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+        for number in 0..5 {
+            let (id, told) = handle.request_numbered(Ask::Write(number)).await.unwrap();
+            assert_eq!((id.0, told), (number, Told::Ticket(number + 1)));
+        }
         driver.stop().await.unwrap();
     });
 }

@@ -227,11 +227,13 @@ impl Machine for Clerk {
 pub(crate) struct Disks {
     pub(crate) journal: FaultyDisk,
     pub(crate) snapshots: FaultyDisk,
+    /// The second machine of each life.
+    pub(crate) others: Mutex<Vec<Handle<Clerk>>>,
 }
 
 impl Disks {
     pub(crate) fn new() -> Self {
-        Self { journal: FaultyDisk::new(), snapshots: FaultyDisk::new() }
+        Self { journal: FaultyDisk::new(), snapshots: FaultyDisk::new(), others: Mutex::default() }
     }
 
     /// Starts a life of a node on them.
@@ -244,6 +246,7 @@ impl Disks {
         let (journal, snapshots) = (self.journal.clone(), self.snapshots.clone());
         let mut setup = Setup::open(me, 1, journal, snapshots, options)?;
         let handle = setup.add::<Clerk>(Key::new(9, 0), ())?;
+        self.others.lock().unwrap().push(setup.add::<Clerk>(Key::new(9, 1), ())?);
         let network = Network::new(NetworkOptions::default());
         Ok((setup.run(Arc::new(network.join(me)))?, handle))
     }
