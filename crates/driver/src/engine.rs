@@ -99,7 +99,9 @@ impl Engine {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(pause), if !more => {}
                 () = std::future::ready(()), if more => {}
-                _ = self.stop.changed() => {}
+                changed = self.stop.changed() => if changed.is_err() {
+                    break Ok(()); // nobody holds the driver any more
+                }
             }
             if done.is_empty() {
                 while done.len() < BURST_MAX

@@ -260,7 +260,7 @@ impl Probe {
     }
 }
 
-/// A running node.
+/// A running node. Dropping it stops the node too, without waiting for its end.
 #[derive(Debug)]
 pub struct Driver {
     /// None once its end was told.

@@ -226,6 +226,18 @@ fn a_machine_that_halts_answers_nobody_and_is_told_of_and_the_others_run_on() {
 }
 
 #[test]
+fn a_driver_that_is_dropped_stops_its_node() {
+    run(async {
+        let (driver, handle) = start(&Disks::new(), small_journal());
+        assert_eq!(handle.request(Ask::Write(1)).await, Ok(Told::Ticket(1)));
+        let probe = driver.probe();
+        drop(driver);
+        while probe.stats().await.is_ok() {}
+        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+    });
+}
+
+#[test]
 fn an_answer_comes_with_the_number_of_its_request() {
     run(async {
         let (driver, handle) = start(&Disks::new(), small_journal());
