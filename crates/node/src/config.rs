@@ -29,6 +29,9 @@ pub(crate) struct File {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) peer_listen: Option<SocketAddr>,
     pub(crate) client_listen: Option<SocketAddr>,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    #[serde(default)]
+    pub(crate) drills: bool,
     #[serde(default)]
     pub(crate) members: Vec<Member>,
 }
@@ -51,6 +54,12 @@ pub(crate) struct Overrides {
     /// Where it listens for clients
     #[arg(long, env = "QUORATE_CLIENT_LISTEN")]
     client_listen: Option<SocketAddr>,
+    /// Where it answers /metrics, /livez and /readyz over HTTP; nowhere if not given
+    #[arg(long, env = "QUORATE_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+    /// Let clients exercise locks, transactions and elections, as the demonstration does
+    #[arg(long, env = "QUORATE_DRILLS")]
+    drills: bool,
 }
 
 /// A whole configuration.
@@ -61,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) peer_listen: SocketAddr,
     pub(crate) client_listen: SocketAddr,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) drills: bool,
     pub(crate) members: BTreeMap<NodeId, Member>,
 }
 
@@ -104,6 +115,8 @@ impl Config {
                 .client_listen
                 .or(file.client_listen)
                 .ok_or(ConfigError::Missing("client_listen"))?,
+            metrics_listen: over.metrics_listen.or(file.metrics_listen),
+            drills: over.drills || file.drills,
             members: members(&file.members)?,
         };
         if !config.members.contains_key(&config.node) {

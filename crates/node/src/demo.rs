@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// How often the leader is killed while the table loads
     #[arg(long, default_value_t = 1)]
     pub(crate) kills: usize,
+    /// After the check, show every system at work on the live processes
+    #[arg(long)]
+    pub(crate) tour: bool,
     /// Leave after the check, even on a terminal
     #[arg(long)]
     pub(crate) exit: bool,
@@ -46,7 +49,8 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     ensure!(options.nodes >= 1, "--nodes: at least 1");
     let rows = table::read(options.load.as_deref())?;
-    let mut processes = Processes::start(options.nodes, options.data.as_deref()).await?;
+    let mut processes =
+        Processes::start(options.nodes, options.data.as_deref(), options.tour).await?;
     let client = Client::new(processes.clients(), Duration::from_secs(30));
     let result = tokio::select! {
         result = show(&options, &rows, &mut processes, &client) => result,

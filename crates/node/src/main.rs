@@ -6,11 +6,13 @@ mod bench;
 mod client;
 mod config;
 mod demo;
+mod drill;
 mod kv;
 mod load;
 mod serve;
 mod server;
 mod table;
+mod watch;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -92,6 +94,22 @@ enum Command {
     },
     /// Show where each node stands
     Status {
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Show every member as a node sees it: standing, generation, phi, last heartbeat
+    Members {
+        /// Go on, and tell what changes
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Show who leads
+    Leader {
+        /// Go on, and tell what changes
+        #[arg(long)]
+        watch: bool,
         #[command(flatten)]
         cluster: Cluster,
     },
@@ -181,6 +199,16 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status { cluster } => {
             let client = cluster.client();
             demo::print_status(&client, &cluster.nodes).await;
+        }
+        Command::Members { watch, cluster } => {
+            if !watch::members(&cluster.client(), &cluster.nodes, watch).await {
+                anyhow::bail!("no node answers");
+            }
+        }
+        Command::Leader { watch, cluster } => {
+            if !watch::leader(&cluster.client(), &cluster.nodes, watch).await {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
     }

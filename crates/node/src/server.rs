@@ -3,18 +3,53 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quorate_driver::Handle;
+use quorate_detector::Heartbeats;
+use quorate_dmutex::RicartAgrawala;
+use quorate_driver::{Handle, Identity};
+use quorate_election::QuorumLease;
+use quorate_node::{Cluster, Node, members_of};
 use quorate_smr::{Commands, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp};
 use quorate_transport::NodeId;
+use quorate_txn::TwoPhaseCommit;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::drill::{self, Accounts};
 use crate::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
-use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
+use crate::wire::{Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
 
 /// The replica's handle.
 pub(crate) type Replica = Handle<Smr<Map>>;
+
+/// What clients are served from.
+#[derive(Clone)]
+pub(crate) struct Machines {
+    pub(crate) cluster: Cluster,
+    pub(crate) identity: Identity,
+    pub(crate) replica: Replica,
+    pub(crate) detector: Handle<Heartbeats>,
+    pub(crate) lease: Handle<QuorumLease>,
+    pub(crate) mutex: Handle<RicartAgrawala>,
+    pub(crate) transactions: Handle<TwoPhaseCommit>,
+    /// Where exercises are taken.
+    pub(crate) drills: Option<Accounts>,
+}
+
+impl Machines {
+    pub(crate) fn of(node: &Node<Map>, drills: Option<Accounts>) -> Self {
+        Self {
+            cluster: node.cluster().clone(),
+            identity: node.identity(),
+            replica: node.replica.clone(),
+            detector: node.detector.clone(),
+            lease: node.lease.clone(),
+            mutex: node.mutex.clone(),
+            transactions: node.transactions.clone(),
+            drills,
+        }
+    }
+}
 
 /// Commands of one request at most.
 const COMMANDS_MAX: usize = 4096;
@@ -26,15 +61,15 @@ const UNDER_WAY_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 4096;
 
 /// Accepts clients for ever.
-pub(crate) async fn run(node: NodeId, listener: TcpListener, replica: Replica) {
+pub(crate) async fn run(listener: TcpListener, machines: Arc<Machines>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let replica = replica.clone();
+                let machines = Arc::clone(&machines);
                 tokio::spawn(async move {
-                    if let Err(error) = serve(node, stream, replica).await {
+                    if let Err(error) = serve(stream, machines).await {
                         tracing::debug!(%error, "client connection closed");
                     }
                     drop(permit);
@@ -48,7 +83,7 @@ pub(crate) async fn run(node: NodeId, listener: TcpListener, replica: Replica) {
     }
 }
 
-async fn serve(node: NodeId, stream: TcpStream, replica: Replica) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.into_split();
     let (answers, mut answered) = mpsc::channel::<Vec<Said>>(UNDER_WAY_MAX);
@@ -75,7 +110,7 @@ async fn serve(node: NodeId, stream: TcpStream, replica: Replica) -> std::io::Re
             let ask: Option<Ask> = take(&mut buffer)?;
             let full = ids.len() >= COMMANDS_MAX || commands.bytes() >= COMMAND_BYTES_MAX;
             if ask.is_none() || full {
-                flush(&replica, &mut commands, &mut ids, &answers, &room).await;
+                flush(&machines.replica, &mut commands, &mut ids, &answers, &room).await;
             }
             let Some(Ask { id, body }) = ask else { break };
             match add(&mut commands, body) {
@@ -88,9 +123,9 @@ async fn serve(node: NodeId, stream: TcpStream, replica: Replica) -> std::io::Re
         }
         for (id, body) in others {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
-            let (replica, answers) = (replica.clone(), answers.clone());
+            let (machines, answers) = (Arc::clone(&machines), answers.clone());
             tokio::spawn(async move {
-                let answer = other(node, &replica, body).await;
+                let answer = other(&machines, body).await;
                 let _ = answers.send(vec![Said { id, answer }]).await;
                 drop(permit);
             });
@@ -148,7 +183,8 @@ async fn flush(
     });
 }
 
-async fn other(node: NodeId, replica: &Replica, body: Body) -> Answer {
+async fn other(machines: &Machines, body: Body) -> Answer {
+    let replica = &machines.replica;
     let request = match body {
         Body::Query { query, stale } => {
             let freshness = if stale { Freshness::Any } else { Freshness::Linearizable };
@@ -156,7 +192,17 @@ async fn other(node: NodeId, replica: &Replica, body: Body) -> Answer {
         }
         Body::Digest => Request::Digest,
         Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
-        Body::Status | Body::Open | Body::Apply { .. } => return status(node, replica).await,
+        Body::Members => return members(machines).await,
+        Body::Metrics => return Answer::Refused("not yet".into()),
+        Body::Drill(drill) => {
+            return match &machines.drills {
+                Some(accounts) => Answer::Drill(drill::run(machines, accounts, drill).await),
+                None => Answer::Refused("this node takes no drills: run it with --drills".into()),
+            };
+        }
+        Body::Status | Body::Open | Body::Apply { .. } => {
+            return status(machines.identity.node, replica).await;
+        }
     };
     match replica.request(request).await {
         Ok(Reply::Answer { answer, .. }) => Answer::Value(answer.to_vec()),
@@ -165,6 +211,22 @@ async fn other(node: NodeId, replica: &Replica, body: Body) -> Answer {
         Ok(reply) => refusal(&reply),
         Err(_) => Answer::Unknown,
     }
+}
+
+async fn members(machines: &Machines) -> Answer {
+    let Machines { cluster, identity, detector, .. } = machines;
+    let Ok(members) = members_of(cluster, *identity, detector).await else {
+        return Answer::Unknown;
+    };
+    let info = |member: quorate_node::Member| MemberInfo {
+        node: member.node.0,
+        address: member.address,
+        standing: member.standing.to_string(),
+        milliphi: (member.phi.max(0.0) * 1000.0) as u64,
+        heartbeat_ms: member.last_heartbeat.map(|ago| ago.as_millis() as u64),
+        generation: member.incarnation.0,
+    };
+    Answer::Members(members.into_iter().map(info).collect())
 }
 
 async fn status(node: NodeId, replica: &Replica) -> Answer {

@@ -32,6 +32,12 @@ pub(crate) enum Body {
     Digest,
     /// Hand leadership over.
     Transfer { to: Option<u64> },
+    /// Every member, as this node sees it.
+    Members,
+    /// All metrics of this node, as Prometheus reads them.
+    Metrics,
+    /// An exercise; refused unless the node runs with `--drills`.
+    Drill(Drill),
 }
 
 /// An answer.
@@ -57,6 +63,9 @@ pub(crate) enum Answer {
         digest: u128,
     },
     Transferred,
+    Members(Vec<MemberInfo>),
+    Metrics(String),
+    Drill(Report),
     /// Not done: ask the leader.
     NotLeader {
         leader: Option<u64>,
@@ -67,6 +76,19 @@ pub(crate) enum Answer {
     Refused(String),
     /// Nobody knows.
     Unknown,
+}
+
+/// A member, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemberInfo {
+    pub(crate) node: u64,
+    pub(crate) address: String,
+    pub(crate) standing: String,
+    /// A thousandth of phi.
+    pub(crate) milliphi: u64,
+    /// How long ago its last heartbeat came, in milliseconds.
+    pub(crate) heartbeat_ms: Option<u64>,
+    pub(crate) generation: u64,
 }
 
 /// Where a node stands.
@@ -82,6 +104,70 @@ pub(crate) struct NodeStatus {
     pub(crate) snapshot: u64,
     pub(crate) sessions: u64,
     pub(crate) digest: u128,
+}
+
+/// One exercise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Drill {
+    /// Enter the critical section of a resource.
+    Lock { name: String, patience_ms: u64 },
+    /// Leave it.
+    Unlock { request: u64 },
+    /// How many messages mutual exclusion has taken here.
+    MutexCounts,
+    /// Who leads, by each of the elections.
+    Elections,
+    /// Move money: for each node how much, and whether its vote is held back.
+    Transfer { parts: Vec<(u64, i64, bool)> },
+    /// Cast the votes that were held back.
+    Release,
+    /// What the accounts of this node say.
+    Accounts,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Done,
+    Locked {
+        request: u64,
+        fence: u128,
+    },
+    MutexCounts {
+        requests: u64,
+        permissions: u64,
+        again: u64,
+    },
+    Elections(Leaders),
+    Committed {
+        txn: String,
+    },
+    Aborted {
+        txn: String,
+        reason: String,
+    },
+    Accounts(Balance),
+    /// It was not done; why.
+    Failed(String),
+}
+
+/// Who leads, as one node has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leaders {
+    /// By the quorum lease: the leader, and the term.
+    pub(crate) lease: (Option<u64>, u64),
+    /// The token of this node's own lease, while it holds one.
+    pub(crate) token: Option<u128>,
+}
+
+/// An account and what is open on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Balance {
+    pub(crate) balance: i64,
+    /// Transactions that are not over here, each with where it stands.
+    pub(crate) open: Vec<(String, String)>,
+    /// Of these, how many nobody who answers knows the outcome of.
+    pub(crate) blocked: u64,
 }
 
 /// Appends one message to a buffer.

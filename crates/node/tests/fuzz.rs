@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_smr::{Outputs, StateMachine};
 use quorate_transport::Rng;
 
-use wire::{Answer, Ask, Body, NodeStatus, Said};
+use wire::{Answer, Ask, Balance, Body, Drill, MemberInfo, NodeStatus, Report, Said};
 
 fn iterations() -> u64 {
     let text = std::env::var("QUORATE_FUZZ_ITERATIONS").ok();
@@ -51,6 +51,10 @@ fn asks() -> Vec<Ask> {
         Body::Status,
         Body::Digest,
         Body::Transfer { to: Some(2) },
+        Body::Members,
+        Body::Metrics,
+        Body::Drill(Drill::Lock { name: "counter".into(), patience_ms: 9 }),
+        Body::Drill(Drill::Transfer { parts: vec![(1, -5, false), (300, 5, true)] }),
     ];
     (300..).zip(bodies).map(|(id, body)| Ask { id, body }).collect()
 }
@@ -68,6 +72,16 @@ fn said() -> Vec<Said> {
         sessions: 9,
         digest: u128::MAX,
     };
+    let member = MemberInfo {
+        node: 2,
+        address: "127.0.0.1:7102".into(),
+        standing: "active".into(),
+        milliphi: 300,
+        heartbeat_ms: Some(90),
+        generation: 4,
+    };
+    let open = vec![("n1.i1.7".into(), "prepared".into())];
+    let balance = Balance { balance: -1, open, blocked: 1 };
     let answers = [
         Answer::Done(vec![1]),
         Answer::Value(vec![7; 200]),
@@ -76,6 +90,10 @@ fn said() -> Vec<Said> {
         Answer::NotLeader { leader: Some(3) },
         Answer::Refused("no".into()),
         Answer::Busy,
+        Answer::Members(vec![member]),
+        Answer::Metrics("up 1\n".into()),
+        Answer::Drill(Report::Locked { request: 3, fence: 1 << 90 }),
+        Answer::Drill(Report::Accounts(balance)),
     ];
     (1..).zip(answers).map(|(id, answer)| Said { id, answer }).collect()
 }

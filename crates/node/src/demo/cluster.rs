@@ -19,12 +19,18 @@ pub(crate) struct Processes {
     /// Removes the directory when dropped; none where it is to stay.
     _temporary: Option<tempfile::TempDir>,
     members: Vec<Member>,
+    /// Whether the nodes take exercises.
+    drills: bool,
     children: BTreeMap<u64, Child>,
 }
 
 impl Processes {
     /// Starts `count` nodes on free ports.
-    pub(crate) async fn start(count: u64, data: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        count: u64,
+        data: Option<&Path>,
+        drills: bool,
+    ) -> anyhow::Result<Self> {
         let temporary = match data {
             Some(_) => None,
             None => Some(tempfile::Builder::new().prefix("quorate-demo-").tempdir()?),
@@ -43,7 +49,7 @@ impl Processes {
         });
         let members: Vec<_> = members.collect();
         let mut processes =
-            Self { directory, _temporary: temporary, members, children: BTreeMap::new() };
+            Self { directory, _temporary: temporary, members, drills, children: BTreeMap::new() };
         for member in &processes.members {
             processes.write_config(member)?;
         }
@@ -60,6 +66,8 @@ impl Processes {
             data_dir: Some(self.directory.join(format!("node-{}", member.node))),
             peer_listen: Some(member.peer.parse()?),
             client_listen: Some(member.client.parse()?),
+            metrics_listen: None,
+            drills: self.drills,
             members: self.members.clone(),
         };
         let path = self.directory.join(format!("node-{}.toml", member.node));

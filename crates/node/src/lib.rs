@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod lifecycle;
+mod resource;
+mod system;
+
+pub use cluster::Cluster;
+pub use lifecycle::{Lifecycle, Standing};
+pub use resource::{Resource, participate};
+pub use system::{Builder, Member, Node, NodeError, keys, members_of};
