@@ -19,6 +19,7 @@ use crate::table::{self, Row};
 mod cluster;
 mod prompt;
 mod readers;
+mod tour;
 
 use cluster::Processes;
 use readers::Read;
@@ -47,7 +48,7 @@ pub(crate) struct Options {
 
 /// Runs the demonstration; the exit code says whether the check passed.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    ensure!(options.nodes >= 1, "--nodes: at least 1");
+    ensure!(!options.tour || options.nodes >= 3, "--tour: needs at least 3 nodes");
     let rows = table::read(options.load.as_deref())?;
     let mut processes =
         Processes::start(options.nodes, options.data.as_deref(), options.tour).await?;
@@ -97,6 +98,9 @@ async fn show(
     println!("\nchecking");
     check_all(rows, &report, &reads, begun, processes, client).await?;
     println!("\nCHECK PASSED");
+    if options.tour {
+        tour::run(processes, client).await?;
+    }
     Ok(())
 }
 

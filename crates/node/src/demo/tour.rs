@@ -1,0 +1,159 @@
+//! Every system at work on the live processes, one page each, and what was checked of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::time::{Instant, sleep};
+
+use super::cluster::Processes;
+use super::{equal_digests, wait_for_leader};
+use crate::client::Client;
+use crate::wire::{Answer, Balance, Body, Drill, Leaders, MemberInfo, Report};
+use crate::{kv, watch};
+
+mod detection;
+mod election;
+mod exclusion;
+mod transaction;
+
+/// How long anything may take to come about.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked for.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// The cluster, and what was checked so far.
+pub(super) struct Tour<'a> {
+    processes: &'a mut Processes,
+    client: &'a Client,
+    nodes: BTreeMap<u64, String>,
+    checks: Vec<(&'static str, String)>,
+}
+
+/// Shows every system; an error says which check did not hold.
+pub(super) async fn run(processes: &mut Processes, client: &Client) -> anyhow::Result<()> {
+    let nodes = processes.clients();
+    let mut tour = Tour { processes, client, nodes, checks: Vec::new() };
+    tour.detection().await.context("failure detection")?;
+    tour.election().await.context("election")?;
+    tour.exclusion().await.context("mutual exclusion")?;
+    tour.transaction().await.context("two-phase commit")?;
+    tour.replication().await.context("state machine replication")?;
+    tour.summary();
+    Ok(())
+}
+
+impl Tour<'_> {
+    fn page(&self, title: &str, what: &str) {
+        println!("\n== {title} ==\n{what}\n");
+    }
+
+    /// What is to be true is true: one line of the page, and one of the summary.
+    fn check(
+        &mut self,
+        system: &'static str,
+        holds: bool,
+        what: impl Into<String>,
+    ) -> anyhow::Result<()> {
+        let what = what.into();
+        ensure!(holds, "does not hold: {what}");
+        println!("  checked: {what}");
+        self.checks.push((system, what));
+        Ok(())
+    }
+
+    fn summary(&self) {
+        println!("\n== Summary ==");
+        let mut last = "";
+        for (system, what) in &self.checks {
+            let shown = if *system == last { "" } else { system };
+            println!("{shown:<27} {what}");
+            last = system;
+        }
+        println!("\nTOUR PASSED: {} checks", self.checks.len());
+    }
+
+    async fn drill(&self, node: u64, drill: Drill) -> anyhow::Result<Report> {
+        drill_on(self.client, node, drill).await
+    }
+
+    async fn accounts(&self, node: u64) -> anyhow::Result<Balance> {
+        match self.drill(node, Drill::Accounts).await? {
+            Report::Accounts(balance) => Ok(balance),
+            other => bail!("node {node}: {other:?}"),
+        }
+    }
+
+    async fn leaders(&self, node: u64) -> anyhow::Result<Leaders> {
+        match self.drill(node, Drill::Elections).await? {
+            Report::Elections(leaders) => Ok(leaders),
+            other => bail!("node {node}: {other:?}"),
+        }
+    }
+
+    async fn member(&self, by: u64, of: u64) -> Option<MemberInfo> {
+        watch::view(self.client, by).await?.into_iter().find(|member| member.node == of)
+    }
+
+    /// The same command sent twice counts once, and all replicas are equal.
+    async fn replication(&mut self) -> anyhow::Result<()> {
+        const SYSTEM: &str = "state machine replication";
+        self.page(
+            "State machine replication",
+            "A client that hears no answer sends its command again. The replicas must carry it out\n\
+             once, and give the answer of then.",
+        );
+        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        let session = match self.ask(leader, Body::Open).await? {
+            Answer::Opened(session) => session,
+            other => bail!("cannot open a session: {other:?}"),
+        };
+        let stamped = |sequence, command: bytes::Bytes| Body::Apply {
+            stamp: Some((session, sequence, sequence - 1)),
+            command: command.to_vec(),
+        };
+        self.ask(leader, stamped(1, kv::put(b"tour", b"here"))).await?;
+        let delete = stamped(2, kv::delete(b"tour"));
+        let first = self.ask(leader, delete.clone()).await?;
+        let again = self.ask(leader, delete).await?;
+        println!("  delete `tour`: {}", described(&first));
+        println!("  the same command again, as if no answer had come: {}", described(&again));
+        let once = first == Answer::Done(vec![1]) && again == first;
+        self.check(SYSTEM, once, "a command sent twice was carried out once")?;
+        let (index, digest) = equal_digests(self.client, &self.nodes).await?;
+        let what = format!("all replicas have digest {:08x} at index {index}", digest as u32);
+        self.check(SYSTEM, true, what)
+    }
+
+    async fn ask(&self, node: u64, body: Body) -> anyhow::Result<Answer> {
+        let answer = self.client.ask_node(node, body, PATIENCE).await;
+        answer.with_context(|| format!("node {node} does not answer"))
+    }
+}
+
+fn described(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Done(output) if output == &[1] => "done, it was there",
+        Answer::Done(_) => "done, it was not there",
+        _ => "not done",
+    }
+}
+
+async fn drill_on(client: &Client, node: u64, drill: Drill) -> anyhow::Result<Report> {
+    match client.ask_node(node, Body::Drill(drill), PATIENCE).await {
+        Some(Answer::Drill(report)) => Ok(report),
+        other => bail!("node {node} does not take the drill: {other:?}"),
+    }
+}
+
+/// Looks until `look` finds something.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Some(found) = look().await {
+            return Ok(found);
+        }
+        sleep(EVERY).await;
+    }
+    bail!("not within {PATIENCE:.0?}: {what}")
+}
