@@ -7,10 +7,14 @@ use anyhow::{Result, bail};
 use crate::workspace::Workspace;
 
 /// Protocols whose seeds are a program with flags of its own, the example `sim` of the package.
-const PROGRAMS: &[(&str, &str)] = &[("raft", "quorate-raft")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("raft", "quorate-raft"),
+    ("smr", "quorate-smr"),
+    ("dmutex", "quorate-dmutex"),
+    ("txn", "quorate-txn"),
+];
 /// Protocols whose seeds are the test `sim` of the package; it reads `QUORATE_SEEDS`.
-const TESTS: &[(&str, &str)] =
-    &[("smr", "quorate-smr"), ("dmutex", "quorate-dmutex"), ("election", "quorate-election")];
+const TESTS: &[(&str, &str)] = &[("election", "quorate-election")];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -10,6 +10,7 @@ mod nemesis;
 mod net;
 mod node;
 pub mod script;
+pub mod sweep;
 mod world;
 
 pub use nemesis::{Fault, Plan};

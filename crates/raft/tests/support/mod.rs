@@ -9,6 +9,7 @@ use quorate_raft::{
     Term, View,
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
+use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Digest, Frame, Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
@@ -616,21 +617,8 @@ impl Group {
     }
 }
 
-/// What one seed came to.
-#[allow(dead_code, reason = "the test and the example each look at some of it")]
-pub(crate) struct Outcome {
-    pub(crate) violation: Option<Violation>,
-    pub(crate) acknowledged: u64,
-    pub(crate) faults: u64,
-    pub(crate) leaders: u64,
-    pub(crate) events: u64,
-    pub(crate) seconds: f64,
-    pub(crate) digest: u128,
-    pub(crate) trace: Vec<String>,
-}
-
 /// Runs one seed: 30 seconds of faults, then a calm in which all must be well.
-pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
+pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
     let nodes = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
     let plan = Plan::draw(&mut rng);
@@ -644,17 +632,9 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         world.alarm(500_000_000 + client * 10_000_000, node, client);
     }
     let violation = play(&mut world).err();
-    let faults = world.counts().faults.values().sum();
-    Outcome {
-        violation,
-        acknowledged: world.system.acknowledged,
-        faults,
-        leaders: world.system.leaders.len() as u64,
-        events: world.counts().events,
-        seconds: world.now() as f64 / 1e9,
-        digest: world.digest(),
-        trace: world.trace().to_vec(),
-    }
+    let leaders = world.system.leaders.len() as u64;
+    let work = vec![("operations", world.system.acknowledged), ("leaders", leaders)];
+    Run::of(&world, violation, work)
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_raft::{Index, RoleName, Term};
 use quorate_sim::linearizability::{Budget, Operation, Verdict, check};
+use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_smr::{
     Commands, Config, Event, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp,
@@ -506,35 +507,27 @@ fn replicas(world: &World<Group>) -> Vec<(NodeId, &Replica)> {
     ids.iter().filter_map(replica).collect()
 }
 
-/// What one seed came to.
-pub(crate) struct Outcomes {
-    pub(crate) violation: Option<Violation>,
-    pub(crate) acknowledged: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) faults: u64,
-    pub(crate) leaders: u64,
-    pub(crate) digest: u128,
-}
-
 /// Runs one seed: 30 seconds of faults, then a calm in which all must be well.
-pub(crate) fn run(seed: u64) -> Outcomes {
+pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
     let nodes = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
     let plan = Plan::draw(&mut rng);
     let group = Group::new(nodes, &mut rng);
     let mut world = World::new(seed, nodes, plan, group);
+    if trace {
+        world.record_trace();
+    }
     for client in 0..CLIENTS as u64 {
         world.alarm(500 * MILLI + client * 10 * MILLI, NodeId(1 + client % nodes), client);
     }
     let violation = play(&mut world).err();
-    Outcomes {
-        violation,
-        acknowledged: world.system.acknowledged,
-        duplicates: world.system.duplicates,
-        faults: world.counts().faults.values().sum(),
-        leaders: world.system.leaders.len() as u64,
-        digest: world.digest(),
-    }
+    let group = &world.system;
+    let work = vec![
+        ("operations", group.acknowledged),
+        ("of them answered again", group.duplicates),
+        ("leaders", group.leaders.len() as u64),
+    ];
+    Run::of(&world, violation, work)
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Frame, Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
@@ -259,20 +260,8 @@ impl System for Group {
     }
 }
 
-/// What one seed came to.
-#[allow(dead_code, reason = "the test and the example each look at some of it")]
-pub(crate) struct Outcome {
-    pub(crate) violation: Option<Violation>,
-    pub(crate) committed: u64,
-    pub(crate) faults: u64,
-    pub(crate) restarts: u64,
-    pub(crate) events: u64,
-    pub(crate) digest: u128,
-    pub(crate) trace: Vec<String>,
-}
-
 /// Runs one seed: 10 seconds of faults, then a calm in which all must be well.
-pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
+pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
     let nodes = [1, 2, 3, 3, 4, 5][rng.below(6) as usize];
     let plan = Plan::draw(&mut rng);
@@ -288,15 +277,8 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         world.alarm(200 * MILLI, NodeId(1 + client % nodes), client);
     }
     let violation = play(&mut world).err();
-    Outcome {
-        violation,
-        committed: world.system.answered,
-        faults: world.counts().faults.values().sum(),
-        restarts: world.counts().restarts,
-        events: world.counts().events,
-        digest: world.digest(),
-        trace: world.trace().to_vec(),
-    }
+    let (committed, restarts) = (world.system.answered, world.counts().restarts);
+    Run::of(&world, violation, vec![("committed", committed), ("restarts", restarts)])
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {

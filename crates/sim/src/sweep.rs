@@ -1,0 +1,340 @@
+//! Many seeds of one protocol on all cores, or one seed again: what every simulation shares.
+//!
+//! A protocol gives a function from a seed to a [`Run`]. Its test calls [`seeds`], its example
+//! `sim` is [`main`], and `cargo xtask sim` runs that.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::marks;
+use crate::world::{System, Violation, World};
+
+/// What one seed came to.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The first invariant that broke.
+    pub violation: Option<Violation>,
+    /// What the protocol did, by name; operations first.
+    pub work: Vec<(&'static str, u64)>,
+    /// Faults that struck.
+    pub faults: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Simulated time, in nanoseconds.
+    pub nanos: u64,
+    /// Of all that happened.
+    pub digest: u128,
+    /// The story, where it was recorded.
+    pub trace: Vec<String>,
+}
+
+impl Run {
+    /// What came of a world.
+    #[must_use]
+    pub fn of<S: System>(
+        world: &World<S>,
+        violation: Option<Violation>,
+        work: Vec<(&'static str, u64)>,
+    ) -> Self {
+        Self {
+            violation,
+            work,
+            faults: world.counts().faults.values().sum(),
+            events: world.counts().events,
+            nanos: world.now(),
+            digest: world.digest(),
+            trace: world.trace().to_vec(),
+        }
+    }
+}
+
+/// What many seeds came to.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Work, by name: in all, and the least of a seed.
+    pub work: BTreeMap<&'static str, (u64, u64)>,
+    /// Faults in all.
+    pub faults: u64,
+    /// The least faults of a seed.
+    pub faults_least: u64,
+    /// Events in all.
+    pub events: u64,
+    /// Simulated time in all, in nanoseconds.
+    pub nanos: u64,
+    /// What was seen sometime, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// The lowest seed that failed, and why.
+    pub failed: Option<(u64, Violation)>,
+}
+
+impl Totals {
+    /// How much of `name` a seed did on average.
+    ///
+    /// # Panics
+    /// No seed did any.
+    #[must_use]
+    pub fn mean(&self, name: &str) -> u64 {
+        self.work[name].0 / self.seeds.max(1)
+    }
+
+    /// How many faults struck a seed on average.
+    #[must_use]
+    pub fn mean_faults(&self) -> u64 {
+        self.faults / self.seeds.max(1)
+    }
+
+    fn add(&mut self, seed: u64, run: Run) {
+        self.faults_least =
+            if self.seeds == 0 { run.faults } else { self.faults_least.min(run.faults) };
+        self.seeds += 1;
+        self.faults += run.faults;
+        self.events += run.events;
+        self.nanos += run.nanos;
+        for (name, count) in run.work {
+            let (sum, least) = self.work.entry(name).or_insert((0, u64::MAX));
+            *sum += count;
+            *least = count.min(*least);
+        }
+        for (name, count) in marks::take() {
+            *self.marks.entry(name).or_default() += count;
+        }
+        if let Some(violation) = run.violation
+            && self.failed.as_ref().is_none_or(|(first, _)| seed < *first)
+        {
+            self.failed = Some((seed, violation));
+        }
+    }
+
+    fn print(&self, protocol: &str, wall: f64) {
+        let seeds = self.seeds.max(1);
+        let mut line = format!(
+            "{protocol}: {} seeds in {wall:.1} s; a seed on average: {:.1} simulated s, {} faults \
+             (least {})",
+            self.seeds,
+            self.nanos as f64 / 1e9 / seeds as f64,
+            self.mean_faults(),
+            self.faults_least
+        );
+        for (name, (sum, least)) in &self.work {
+            line += &format!(", {} {name} (least {least})", sum / seeds);
+        }
+        println!("{line}");
+        println!(
+            "{protocol}: {:.0} events and {:.0} simulated seconds a second of wall time",
+            self.events as f64 / wall,
+            self.nanos as f64 / 1e9 / wall
+        );
+        for (name, count) in &self.marks {
+            println!("{protocol}: seen {count} times: {name}");
+        }
+    }
+}
+
+/// How many seeds a test runs: `QUORATE_SEEDS`, or `default`.
+#[must_use]
+pub fn count(default: u64) -> u64 {
+    std::env::var("QUORATE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Runs seeds 0 to `count` on all cores, and prints what they came to.
+///
+/// # Panics
+/// An invariant broke: the message has the seed.
+pub fn seeds(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run + Sync) -> Totals {
+    let arguments = Arguments { seeds: count, ..Arguments::default() };
+    let totals = sweep(protocol, &arguments, &run);
+    if let Some((seed, violation)) = &totals.failed {
+        panic!("seed {seed}: {violation}\nreplay: cargo xtask sim {protocol} --seed {seed}");
+    }
+    totals
+}
+
+/// Runs again every seed of a `seeds.txt`, in which lines that begin with `#` say nothing.
+///
+/// # Panics
+/// An invariant broke again.
+pub fn again(list: &str, run: impl Fn(u64, bool) -> Run) {
+    for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        let seed = line.split([' ', ':']).next().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| panic!("`{line}` does not begin with a seed"));
+        if let Some(violation) = run(seed, false).violation {
+            panic!("seed {seed}: {violation}; the line: {line}");
+        }
+    }
+}
+
+/// A seed is the same run every time, recorded or not.
+///
+/// # Panics
+/// One is not.
+pub fn repeatable(count: u64, run: impl Fn(u64, bool) -> Run) {
+    for seed in 0..count {
+        let (one, two) = (run(seed, false), run(seed, true));
+        assert_eq!((one.digest, one.events), (two.digest, two.events), "seed {seed}");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Arguments {
+    seeds: u64,
+    start: u64,
+    minutes: Option<u64>,
+    seed: Option<u64>,
+    trace: bool,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { seeds: 200, start: 0, minutes: None, seed: None, trace: false }
+    }
+}
+
+fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let text = words.next().ok_or(format!("{word} takes a number"))?;
+            text.parse().map_err(|_| format!("{word} takes a number, not {text}"))
+        };
+        match word.as_str() {
+            "--seeds" => arguments.seeds = number()?,
+            "--start" => arguments.start = number()?,
+            "--minutes" => arguments.minutes = Some(number()?),
+            "--seed" => arguments.seed = Some(number()?),
+            "--trace" => arguments.trace = true,
+            _ => return Err(format!("{word} is not known")),
+        }
+    }
+    Ok(arguments)
+}
+
+/// The program `sim` of a protocol: a sweep over seeds, or one seed with its story.
+pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
+    match arguments(std::env::args().skip(1)) {
+        Ok(Arguments { seed: Some(seed), trace, .. }) => one(protocol, seed, trace, run),
+        Ok(arguments) => {
+            let totals = sweep(protocol, &arguments, &run);
+            let Some((seed, violation)) = totals.failed else { return ExitCode::SUCCESS };
+            println!("{protocol}: seed {seed} FAILED: {violation}");
+            println!("replay: cargo xtask sim {protocol} --seed {seed} --trace");
+            ExitCode::FAILURE
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            eprintln!("usage: sim [--seeds N] [--start K] [--minutes M] [--seed S [--trace]]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Lines of the story that are shown of a seed that failed, unless all are asked for.
+const LAST_LINES: usize = 60;
+
+fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -> ExitCode {
+    let run = run(seed, true);
+    if trace || run.violation.is_some() {
+        let skip = if trace { 0 } else { run.trace.len().saturating_sub(LAST_LINES) };
+        run.trace.iter().skip(skip).for_each(|line| println!("{line}"));
+    }
+    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
+    let seconds = run.nanos as f64 / 1e9;
+    let (events, faults, digest) = (run.events, run.faults, run.digest);
+    println!(
+        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} faults, \
+         digest {digest:032x}"
+    );
+    match run.violation {
+        Some(violation) => {
+            println!("{protocol}: seed {seed} FAILED: {violation}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a tool's own stopwatch, not a protocol's")]
+fn sweep(
+    protocol: &str,
+    arguments: &Arguments,
+    run: &(impl Fn(u64, bool) -> Run + Sync),
+) -> Totals {
+    let begun = std::time::Instant::now();
+    let next = AtomicU64::new(arguments.start);
+    let failed = AtomicBool::new(false);
+    let totals = Mutex::new(Totals::default());
+    let end = arguments.minutes.map_or(arguments.start + arguments.seeds, |_| u64::MAX);
+    let is_late =
+        || arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= 60 * minutes);
+    let work = || {
+        let _ = marks::take();
+        while !failed.load(Ordering::Relaxed) && !is_late() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                break;
+            }
+            let run = run(seed, false);
+            if run.violation.is_some() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            let mut totals = totals.lock().expect("no panic while it is held");
+            totals.add(seed, run);
+            if totals.seeds.is_multiple_of(100) && totals.failed.is_none() {
+                let seconds = begun.elapsed().as_secs_f64();
+                println!("{protocol}: {} seeds passed after {seconds:.0} s", totals.seeds);
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    let totals = totals.into_inner().expect("no panic while it was held");
+    totals.print(protocol, begun.elapsed().as_secs_f64());
+    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_transport::NodeId;
+
+    use super::*;
+
+    fn run(seed: u64, fails: u64) -> Run {
+        let violation =
+            (seed == fails).then(|| Violation { at: 5, node: NodeId(1), what: "X1 broken".into() });
+        let work = vec![("operations", 10 + seed)];
+        Run { violation, work, faults: seed, events: 7, nanos: 9, digest: 1, trace: Vec::new() }
+    }
+
+    #[test]
+    fn every_seed_is_run_once_and_counted() {
+        let totals = seeds("test", 9, |seed, _| run(seed, u64::MAX));
+        assert_eq!((totals.seeds, totals.faults, totals.faults_least), (9, 36, 0));
+        assert_eq!(totals.work["operations"], (126, 10));
+        assert_eq!((totals.mean("operations"), totals.mean_faults()), (14, 4));
+    }
+
+    #[test]
+    #[should_panic(expected = "seed 6: ")]
+    fn a_seed_that_fails_is_named() {
+        seeds("test", 9, |seed, _| run(seed, 6));
+    }
+
+    #[test]
+    #[should_panic(expected = "seed 3: ")]
+    fn a_seed_that_failed_once_may_not_fail_again() {
+        again("# seed: why\n3: that\n", |seed, _| run(seed, 3));
+    }
+
+    #[test]
+    fn arguments_are_read_or_the_wrong_one_is_named() {
+        let read = |text: &str| arguments(text.split_whitespace().map(str::to_owned));
+        let want = Arguments { seeds: 5, start: 7, ..Arguments::default() };
+        assert_eq!(read("--seeds 5 --start 7"), Ok(want));
+        assert_eq!(read("--seeds x"), Err("--seeds takes a number, not x".into()));
+        assert_eq!(read("--seed"), Err("--seed takes a number".into()));
+        assert_eq!(read("--sed 1"), Err("--sed is not known".into()));
+    }
+}
