@@ -7,8 +7,10 @@ mod client;
 mod config;
 mod demo;
 mod drill;
+mod http;
 mod kv;
 mod load;
+mod metrics;
 mod serve;
 mod server;
 mod table;
@@ -113,6 +115,17 @@ enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Show what a node has counted: requests with quantiles, and every counter that is not 0
+    Metrics {
+        /// Which node; the first that answers if not given
+        #[arg(long)]
+        node: Option<u64>,
+        /// As Prometheus reads it
+        #[arg(long)]
+        raw: bool,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
     /// Measure puts: operations a second and their latency
     Bench {
         #[command(flatten)]
@@ -208,6 +221,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Leader { watch, cluster } => {
             if !watch::leader(&cluster.client(), &cluster.nodes, watch).await {
                 return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Metrics { node, raw, cluster } => {
+            let fetched = metrics::fetch(&cluster.client(), &cluster.nodes, node).await;
+            let Some((node, text)) = fetched else { anyhow::bail!("no node answers") };
+            if raw {
+                print!("{text}");
+            } else {
+                print!("node {node}\n{}", metrics::table(&text));
             }
         }
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,

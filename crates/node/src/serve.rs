@@ -7,9 +7,11 @@ use anyhow::Context;
 use quorate_node::{Builder, Cluster};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Overrides};
 use crate::drill::Accounts;
+use crate::http;
 use crate::kv::Map;
 use crate::server::{self, Machines};
 
@@ -44,12 +46,20 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
         "serving"
     );
     let machines = Arc::new(Machines::of(&node, accounts));
-    let server = tokio::spawn(server::run(clients, machines));
+    let mut servers = JoinSet::new();
+    if let Some(address) = config.metrics_listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address} for metrics"))?;
+        tracing::info!(metrics = %listener.local_addr()?, "answering /metrics, /livez, /readyz");
+        servers.spawn(http::run(listener, Arc::clone(&machines)));
+    }
+    servers.spawn(server::run(clients, machines));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("told to terminate"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
         failed = node.stopped() => return failed.context("the node has stopped"),
     }
-    server.abort();
+    servers.abort_all();
     node.stop().await.context("while stopping")
 }

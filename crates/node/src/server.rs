@@ -1,22 +1,26 @@
 //! Serving clients: whatever has arrived on a connection goes to the replica as one request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quorate_detector::Heartbeats;
 use quorate_dmutex::RicartAgrawala;
 use quorate_driver::{Handle, Identity};
 use quorate_election::QuorumLease;
-use quorate_node::{Cluster, Node, members_of};
+use quorate_metrics::{RequestMetrics, RequestSnapshot, Text};
+use quorate_node::{Cluster, ExportError, Exporter, Node, members_of};
 use quorate_smr::{Commands, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp};
 use quorate_transport::NodeId;
 use quorate_txn::TwoPhaseCommit;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::drill::{self, Accounts};
 use crate::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
+use crate::metrics::QUANTILES;
 use crate::wire::{Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
 
 /// The replica's handle.
@@ -34,6 +38,50 @@ pub(crate) struct Machines {
     pub(crate) transactions: Handle<TwoPhaseCommit>,
     /// Where exercises are taken.
     pub(crate) drills: Option<Accounts>,
+    pub(crate) exporter: Exporter<Map>,
+    pub(crate) requests: Arc<Requests>,
+}
+
+/// What clients have asked.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// Commands, to their outcome.
+    apply: RequestMetrics,
+    /// Questions to the state machine.
+    query: RequestMetrics,
+}
+
+impl Requests {
+    /// Each kind and what was counted of it.
+    pub(crate) fn snapshots(&self) -> [(&'static str, RequestSnapshot); 2] {
+        [("apply", self.apply.snapshot()), ("query", self.query.snapshot())]
+    }
+
+    fn render(&self, text: &mut Text, uptime: Duration) -> Result<(), ExportError> {
+        let bounds: Vec<u64> = (0..17).map(|power| 50_000 << power).collect();
+        for (kind, requests) in self.snapshots() {
+            let help = "Requests that ended a second, since the start.";
+            let rate = requests.rate(uptime);
+            text.gauge("quorate_requests_per_second", help, &[("kind", kind)], rate)?;
+            let (ok, failed) = (requests.latencies(), requests.latencies_failed());
+            for (outcome, latencies) in [("success", ok), ("failed", failed)] {
+                let labels = [("kind", kind), ("outcome", outcome)];
+                let help = "Requests of clients that have ended.";
+                text.counter("quorate_requests_total", help, &labels, latencies.count())?;
+                let (name, help) = ("quorate_request_seconds", "How long they took.");
+                text.histogram(name, help, &labels, latencies, &bounds, 1e9)?;
+                for quantile in QUANTILES {
+                    let Ok(q) = quantile.parse() else { continue };
+                    let Some(nanos) = latencies.quantile(q) else { continue };
+                    let labels = [labels[0], labels[1], ("q", quantile)];
+                    let help = "How long they took, since the start, within 1 %.";
+                    let name = "quorate_request_quantile_seconds";
+                    text.gauge(name, help, &labels, nanos as f64 / 1e9)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Machines {
@@ -47,7 +95,17 @@ impl Machines {
             mutex: node.mutex.clone(),
             transactions: node.transactions.clone(),
             drills,
+            exporter: Exporter::of(node),
+            requests: Arc::default(),
         }
+    }
+
+    /// All metrics of this node, as Prometheus reads them.
+    pub(crate) async fn metrics(&self) -> Result<String, ExportError> {
+        let mut text = Text::new();
+        self.exporter.render(&mut text).await?;
+        self.requests.render(&mut text, self.exporter.uptime())?;
+        Ok(text.finish())
     }
 }
 
@@ -110,7 +168,7 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
             let ask: Option<Ask> = take(&mut buffer)?;
             let full = ids.len() >= COMMANDS_MAX || commands.bytes() >= COMMAND_BYTES_MAX;
             if ask.is_none() || full {
-                flush(&machines.replica, &mut commands, &mut ids, &answers, &room).await;
+                flush(&machines, &mut commands, &mut ids, &answers, &room).await;
             }
             let Some(Ask { id, body }) = ask else { break };
             match add(&mut commands, body) {
@@ -155,7 +213,7 @@ fn add(commands: &mut Commands, body: Body) -> Result<(), Result<Body, Answer>> 
 
 /// Sends what was gathered as one request; its answers follow when they come.
 async fn flush(
-    replica: &Replica,
+    machines: &Machines,
     commands: &mut Commands,
     ids: &mut Vec<u64>,
     answers: &mpsc::Sender<Vec<Said>>,
@@ -166,9 +224,16 @@ async fn flush(
     }
     let (commands, ids) = (std::mem::take(commands), std::mem::take(ids));
     let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
-    let (replica, answers) = (replica.clone(), answers.clone());
+    let (replica, answers) = (machines.replica.clone(), answers.clone());
+    let (requests, asked) = (Arc::clone(&machines.requests), Instant::now());
     tokio::spawn(async move {
-        let said = match replica.request(Request::Apply(commands)).await {
+        let reply = replica.request(Request::Apply(commands)).await;
+        let (took, count) = (asked.elapsed(), ids.len() as u64);
+        match &reply {
+            Ok(Reply::Applied { .. }) => requests.apply.success_many(took, count),
+            _ => requests.apply.failed_many(took, count),
+        }
+        let said = match reply {
             Ok(Reply::Applied { outcomes, .. }) => {
                 let answer = |(id, outcome)| Said { id, answer: outcome_answer(outcome) };
                 ids.into_iter().zip(outcomes).map(answer).collect()
@@ -193,7 +258,12 @@ async fn other(machines: &Machines, body: Body) -> Answer {
         Body::Digest => Request::Digest,
         Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
         Body::Members => return members(machines).await,
-        Body::Metrics => return Answer::Refused("not yet".into()),
+        Body::Metrics => {
+            return match machines.metrics().await {
+                Ok(text) => Answer::Metrics(text),
+                Err(error) => Answer::Refused(error.to_string()),
+            };
+        }
         Body::Drill(drill) => {
             return match &machines.drills {
                 Some(accounts) => Answer::Drill(drill::run(machines, accounts, drill).await),
@@ -204,7 +274,14 @@ async fn other(machines: &Machines, body: Body) -> Answer {
             return status(machines.identity.node, replica).await;
         }
     };
-    match replica.request(request).await {
+    let (is_query, asked) = (matches!(request, Request::Query { .. }), Instant::now());
+    let reply = replica.request(request).await;
+    match &reply {
+        Ok(Reply::Answer { .. }) => machines.requests.query.success(asked.elapsed()),
+        _ if is_query => machines.requests.query.failed(asked.elapsed()),
+        _ => {}
+    }
+    match reply {
         Ok(Reply::Answer { answer, .. }) => Answer::Value(answer.to_vec()),
         Ok(Reply::Digest { index, digest }) => Answer::Digest { index: index.0, digest },
         Ok(Reply::Transferred) => Answer::Transferred,

@@ -10,7 +10,7 @@ use super::cluster::Processes;
 use super::{equal_digests, wait_for_leader};
 use crate::client::Client;
 use crate::wire::{Answer, Balance, Body, Drill, Leaders, MemberInfo, Report};
-use crate::{kv, watch};
+use crate::{kv, metrics, watch};
 
 mod detection;
 mod election;
@@ -39,6 +39,7 @@ pub(super) async fn run(processes: &mut Processes, client: &Client) -> anyhow::R
     tour.exclusion().await.context("mutual exclusion")?;
     tour.transaction().await.context("two-phase commit")?;
     tour.replication().await.context("state machine replication")?;
+    tour.metrics().await.context("metrics")?;
     tour.summary();
     Ok(())
 }
@@ -123,6 +124,37 @@ impl Tour<'_> {
         let (index, digest) = equal_digests(self.client, &self.nodes).await?;
         let what = format!("all replicas have digest {:08x} at index {index}", digest as u32);
         self.check(SYSTEM, true, what)
+    }
+
+    /// What the nodes have counted of all this.
+    async fn metrics(&mut self) -> anyhow::Result<()> {
+        const SYSTEM: &str = "metrics";
+        self.page(
+            "Metrics",
+            "Every node counts its requests; quantiles come from histograms that are recorded\n\
+             without locks and read without waiting.",
+        );
+        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        for at in 0..200u64 {
+            let session = self.client.session().await?;
+            session.put(format!("tour{at}").as_bytes(), b"counted").await?;
+            self.client.get(format!("tour{at}").as_bytes(), false).await?;
+        }
+        let (_, text) = metrics::fetch(self.client, &self.nodes, Some(leader))
+            .await
+            .context("the leader does not answer")?;
+        for line in metrics::requests(&text).lines() {
+            println!("  {line}");
+        }
+        let value = |series: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(series));
+            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        };
+        let applied = value("quorate_requests_total{kind=\"apply\",outcome=\"success\"}");
+        let buckets = value("quorate_request_seconds_count{kind=\"apply\",outcome=\"success\"}");
+        let what = format!("{applied} commands counted by the leader, 400 of this page among them");
+        self.check(SYSTEM, applied >= 400, what)?;
+        self.check(SYSTEM, applied == buckets, "counters and histograms agree")
     }
 
     async fn ask(&self, node: u64, body: Body) -> anyhow::Result<Answer> {
