@@ -33,7 +33,7 @@ fn contradiction(node: &QuorumLease, sent: &[(NodeId, Message)]) -> Result<(), S
             return Err(format!("{message:?} was sent to {to}, the term is {:?}", node.term()));
         }
         let voted = message.body == Body::Voted && message.term == node.term();
-        if voted && node.vote() != Some(*to) {
+        if voted && node.vote().map(|peer| peer.node) != Some(*to) {
             return Err(format!("{to} had the vote, now {:?} has it", node.vote()));
         }
     }
