@@ -95,8 +95,7 @@ fn the_bully_keeps_the_laws_whatever_it_is_told() {
         all_seeds(&Subject {
             make: &make,
             message: &|rng: &mut Rng| {
-                let bodies =
-                    [bully::Body::Election, bully::Body::Answer, bully::Body::Coordinator];
+                let bodies = [bully::Body::Election, bully::Body::Answer, bully::Body::Coordinator];
                 bully::Message { term: term(rng), body: bodies[rng.below(3) as usize] }
             },
             request: &|rng: &mut Rng| {

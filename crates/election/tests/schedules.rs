@@ -17,7 +17,7 @@ use quorate_transport::{
 };
 use stage::{
     Bullies, Leases, MS, N1, N2, N3, N4, N5, N6, announcing, bullies, coordinators, guard, holders,
-    led_bullies, led_leases, leases, live,
+    leases, led_bullies, led_leases, live,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
