@@ -3,7 +3,9 @@
 #[path = "support/stage.rs"]
 mod stage;
 
-use quorate_election::{Term, bully};
+use std::time::Duration;
+
+use quorate_election::{Error, Term, bully};
 use quorate_sim::script::Crash;
 use quorate_transport::{Machine, NodeId, Ticket};
 use stage::{Bullies, MS, N1, N2, N3, announcing, bullies, coordinators, led_bullies};
@@ -183,4 +185,38 @@ fn requests_are_answered() {
     assert_eq!(format!("{believed:?}"), "n1 believes n2 leads at T1");
     let id = stage.request(N1, bully::Request::Elect);
     assert_eq!(stage.answer(N1, id), Some(&bully::Reply::Begun));
+}
+
+/// Each change of a valid configuration, and the field it breaks.
+#[test]
+fn every_rule_of_the_configuration_is_kept() {
+    type Change = fn(&mut bully::Config);
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+    let broken: [(&str, &str, Change); 11] = [
+        ("nodes", "128", |c| c.nodes = (1..=129).map(NodeId).collect()),
+        ("nodes", "twice", |c| c.nodes.push(N1)),
+        ("nodes", "this node", |c| c.nodes.retain(|node| *node != N1)),
+        ("answer_timeout", "1 ms", |c| c.answer_timeout = Duration::from_micros(999)),
+        ("coordinator_timeout", "above", |c| c.coordinator_timeout = c.answer_timeout),
+        ("coordinator_timeout", "a year", |c| c.coordinator_timeout = YEAR * 2),
+        ("announce_interval", "1 ms", |c| c.announce_interval = Some(Duration::ZERO)),
+        ("announce_interval", "a year", |c| c.announce_interval = Some(YEAR * 2)),
+        ("leader_timeout", "twice", |c| c.leader_timeout = MS * 399),
+        ("leader_timeout", "a year", |c| c.leader_timeout = YEAR * 2),
+        ("leader_timeout", "1 ms", |c| {
+            (c.announce_interval, c.leader_timeout) = (None, Duration::ZERO);
+        }),
+    ];
+    let valid = bully::Config::new([N1, N2, N3]);
+    assert_eq!(valid.validate(N1), Ok(()));
+    for (field, rule, change) in broken {
+        let mut config = valid.clone();
+        change(&mut config);
+        match config.validate(N1) {
+            Err(Error::Config { field: f, rule: r }) => {
+                assert!(f == field && r.contains(rule), "{field} {rule}: {f} {r}");
+            }
+            other => panic!("{field} {rule}: {other:?}"),
+        }
+    }
 }

@@ -63,7 +63,7 @@ impl Config {
                 self.coordinator_timeout > self.answer_timeout,
             ),
             ("coordinator_timeout", "is at most a year", self.coordinator_timeout <= year),
-            ("announce_interval", "is 1 ms to a year", interval.is_none_or(within)),
+            ("announce_interval", "is none, or 1 ms to a year", interval.is_none_or(within)),
             (
                 "leader_timeout",
                 "is at least twice announce_interval",
