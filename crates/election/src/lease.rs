@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use quorate_transport::{
     Digest, Incarnation, Input, Machine, NodeId, Outbox, Peer, Rename, RequestId, Rng, Start,
@@ -21,7 +22,7 @@ pub struct QuorumLease {
     me: Peer,
     rng: Rng,
     term: Term,
-    vote: Option<NodeId>,
+    vote: Option<Peer>,
     /// The record of term and vote.
     ticket: Ticket,
     /// Nothing is granted before: a promise of a former life may hold until then.
@@ -69,7 +70,7 @@ impl QuorumLease {
 
     /// The vote in it.
     #[must_use]
-    pub fn vote(&self) -> Option<NodeId> {
+    pub fn vote(&self) -> Option<Peer> {
         self.vote
     }
 
@@ -107,6 +108,13 @@ impl QuorumLease {
         }
     }
 
+    fn tell_all(&self, message: Message, out: Out<'_>) {
+        self.tell_voters(message, out);
+        for observer in &self.config.observers {
+            out.send(*observer, message);
+        }
+    }
+
     /// True when `peer` may be preferred: no promise to another holds, of this life or a former.
     fn is_free(&self, now: Time, peer: Peer) -> bool {
         self.grace_until.is_none_or(|until| now >= until)
@@ -117,25 +125,47 @@ impl QuorumLease {
         self.promise = Some((to, now + self.config.lease_of_voter()));
     }
 
-    /// Enters a later term, or this one again, as a follower.
-    fn follow(&mut self, now: Time, term: Term, why: Lost, out: Out<'_>) {
+    /// Becomes a follower of nobody yet.
+    fn step_down(&mut self, now: Time, why: Lost, out: Out<'_>) {
         if let Role::Leader(_) = self.role {
             out.emit(Event::Lost { token: self.token(), why });
         }
         // What it promised itself binds nobody once it can no longer win, or has given up.
-        let void = matches!(self.role, Role::Candidate { .. }) || why == Lost::Resigned;
+        let gives_up = matches!(why, Lost::Resigned | Lost::Stalled);
+        let void = matches!(self.role, Role::Candidate { .. }) || gives_up;
         if void && self.promise.is_some_and(|(to, _)| to == self.me) {
             self.promise = None;
         }
         self.role = Role::Follower;
         self.leader = None;
-        if term > self.term {
-            self.remember(term, None, out);
-        }
         self.wait(now);
     }
 
-    fn remember(&mut self, term: Term, vote: Option<NodeId>, out: Out<'_>) {
+    /// Enters a later term, or this one again, as a follower.
+    fn follow(&mut self, now: Time, term: Term, why: Lost, out: Out<'_>) {
+        self.step_down(now, why, out);
+        if term > self.term {
+            self.remember(term, None, out);
+        }
+    }
+
+    /// Leads no more, and frees the promises that it was given. Stops before it says so: they may
+    /// be given to another at once.
+    fn give_up(&mut self, now: Time, why: Lost, out: Out<'_>) {
+        self.step_down(now, why, out);
+        self.tell_all(self.message(Body::Resign), out);
+    }
+
+    /// A leader whose timer is late stood still: whatever it was doing, it has not looked at its
+    /// lease since.
+    fn guard_against_stall(&mut self, now: Time, out: Out<'_>) {
+        let late = self.deadline().map_or(Duration::ZERO, |due| now.since(due));
+        if matches!(self.role, Role::Leader(_)) && late > self.config.lease / 4 {
+            self.give_up(now, Lost::Stalled, out);
+        }
+    }
+
+    fn remember(&mut self, term: Term, vote: Option<Peer>, out: Out<'_>) {
         (self.term, self.vote) = (term, vote);
         let before = self.ticket;
         self.ticket = out.persist(Record { term, vote });
@@ -185,7 +215,7 @@ impl QuorumLease {
         if votes.len() < self.majority() || !self.is_free(now, self.me) {
             return;
         }
-        self.remember(Term(self.term.0 + 1), Some(self.me.node), out);
+        self.remember(Term(self.term.0 + 1), Some(self.me), out);
         self.promise(now, self.me);
         self.role = Role::Candidate { sent: now, votes: BTreeSet::new() };
         // A campaign that fails must not be held up by this node's promise to itself.
@@ -220,10 +250,7 @@ impl QuorumLease {
         let message = self.message(Body::Renew { round: self.round() });
         self.promise(now, me);
         self.wake_at = Some(now + self.config.renew_interval);
-        self.tell_voters(message, out);
-        for observer in &self.config.observers {
-            out.send(*observer, message);
-        }
+        self.tell_all(message, out);
         self.extend(now, out);
     }
 
@@ -287,13 +314,12 @@ impl QuorumLease {
             return; // not even the term is taken over: a leader may be near
         }
         if term > self.term {
-            self.follow(now, term, Lost::Superseded, out);
-        }
-        if self.vote.is_some_and(|vote| vote != from.node) || self.leader.is_some() {
+            self.step_down(now, Lost::Superseded, out);
+        } else if self.vote.is_some_and(|vote| vote != from) || self.leader.is_some() {
             return;
         }
-        if self.vote.is_none() {
-            self.remember(term, Some(from.node), out);
+        if term > self.term || self.vote.is_none() {
+            self.remember(term, Some(from), out); // term and vote in one record
         }
         self.promise(now, from);
         self.wait(now);
@@ -344,9 +370,14 @@ impl QuorumLease {
     }
 
     fn on_resign(&mut self, now: Time, from: Peer, term: Term) {
-        if term == self.term && self.promise.is_some_and(|(to, _)| to == from) {
-            self.promise = None;
+        if term != self.term {
+            return;
+        }
+        if self.leader == Some(from.node) {
             self.leader = None;
+        }
+        if self.promise.is_some_and(|(to, _)| to == from) {
+            self.promise = None;
             self.wait(now);
         }
     }
@@ -358,9 +389,7 @@ impl QuorumLease {
                 out.answer(id, Reply::Status { term, leader, guard });
             }
             Request::Resign if matches!(self.role, Role::Leader(_)) => {
-                // Stops before it says so: the promises it frees may be given at once.
-                self.follow(now, self.term, Lost::Resigned, out);
-                self.tell_voters(self.message(Body::Resign), out);
+                self.give_up(now, Lost::Resigned, out);
                 out.answer(id, Reply::Resigned);
             }
             Request::Resign => out.answer_eager(id, Reply::NotLeader),
@@ -417,6 +446,7 @@ impl Machine for QuorumLease {
     }
 
     fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
+        self.guard_against_stall(now, out);
         match input {
             Input::Started => {
                 if self.ticket > Ticket::ZERO {
@@ -452,7 +482,8 @@ impl Machine for QuorumLease {
         into.u64(name(self.me.node));
         into.u64(self.rng.state());
         into.u64(self.term.0);
-        into.option(self.vote.map(name));
+        into.option(self.vote.map(|vote| name(vote.node)));
+        into.option(self.vote.map(|vote| vote.incarnation.0));
         into.u64(self.ticket.0);
         into.option(self.grace_until.map(ahead));
         into.option(self.promise.map(|(to, _)| name(to.node)));

@@ -90,6 +90,8 @@ pub enum Lost {
     Resigned,
     /// A later term was heard of.
     Superseded,
+    /// This node's own timer came late by more than a quarter of the lease: it stood still.
+    Stalled,
 }
 
 /// What happens without being asked.

@@ -1,6 +1,6 @@
 //! What nodes tell each other, and what they must remember.
 
-use quorate_transport::{Decoder, Encoder, NodeId, Wire, WireError};
+use quorate_transport::{Decoder, Encoder, Peer, Wire, WireError};
 use serde::{Deserialize, Serialize};
 
 use crate::types::Term;
@@ -65,8 +65,8 @@ impl Wire for Message {
 pub struct Record {
     /// The term.
     pub term: Term,
-    /// For whom this node voted in it.
-    pub vote: Option<NodeId>,
+    /// For whom this node voted in it: one life of one node, for another may be a second process.
+    pub vote: Option<Peer>,
 }
 
 impl Wire for Record {

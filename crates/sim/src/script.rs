@@ -23,6 +23,8 @@ pub enum Crash {
     Kill,
     /// The power fails: only what was synced is.
     Power,
+    /// The disk is lost too: the node will remember nothing.
+    Disk,
 }
 
 /// A message under way.
@@ -350,6 +352,11 @@ impl<'a, M: Machine> Script<'a, M> {
         if how == Crash::Power {
             let durable = cell.durable_upto();
             player.hands.journal.retain(|(ticket, _)| *ticket <= durable);
+        }
+        if how == Crash::Disk {
+            player.hands.journal.clear();
+            player.hands.released = Ticket::ZERO;
+            player.snapshots.clear();
         }
         // As the journal does: released records may be gone.
         let released = player.hands.released;

@@ -1,0 +1,173 @@
+//! Bullies in the simulator: what holds for them whatever happens, and what once all is calm.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use quorate_election::bully::{Advisory, Config, Event, Reply, Request};
+use quorate_election::{Bully, Term};
+use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
+use quorate_transport::{
+    Halt, Host, Key, Machine, MachineRef, NodeId, Peer, Port, RequestRange, Rng, Time,
+};
+
+use crate::Outcome;
+
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Default)]
+struct Ear(VecDeque<Event>);
+
+impl Port<Bully> for Ear {
+    fn answer(&mut self, _: RequestRange, _: Reply) {}
+    fn event(&mut self, event: Event) {
+        self.0.push_back(event);
+    }
+    fn halted(&mut self, _: &Halt) {}
+}
+
+struct Member {
+    bully: MachineRef<Bully, Ear>,
+    now: Time,
+}
+
+/// What is known of the group.
+struct Group {
+    config: Config,
+    /// What each node that is up believes.
+    beliefs: BTreeMap<NodeId, Advisory>,
+    /// E2: what each node has told its application, in all its lives.
+    told: BTreeMap<NodeId, Term>,
+    terms: BTreeSet<Term>,
+    asked: u64,
+    chaos: bool,
+    /// E7: opinions given up in the calm.
+    doubts: u64,
+    broken: Option<String>,
+}
+
+impl Group {
+    fn on_event(&mut self, node: NodeId, event: Event) {
+        let term = match event {
+            Event::Believed(advisory) => {
+                self.terms.insert(advisory.term);
+                advisory.term
+            }
+            Event::Doubted(last) => {
+                self.doubts += u64::from(!self.chaos);
+                last.term
+            }
+        };
+        let before = self.told.insert(node, term);
+        if before.is_some_and(|before| before > term) {
+            self.broken = Some(format!("E2 {node} told {before:?}, and {term:?} later"));
+        }
+    }
+}
+
+impl System for Group {
+    type App = Member;
+
+    fn boot(&mut self, _: Peer, host: &mut Host) -> Member {
+        let bully = host.add::<Bully, Ear>(Key::new(4, 0), self.config.clone(), Ear::default());
+        Member { bully: bully.expect("a valid configuration"), now: Time::ZERO }
+    }
+
+    fn drain(&mut self, node: NodeId, member: &mut Member, ask: &mut Ask<'_>) {
+        member.now = ask.now;
+        let Some(host) = ask.host() else { return };
+        let ear = host.port(member.bully);
+        for event in std::mem::take(&mut ear.0) {
+            self.on_event(node, event);
+        }
+    }
+
+    fn check(&mut self, node: NodeId, member: &Member, host: &Host) -> Result<(), String> {
+        let machine = host.machine(member.bully);
+        match machine.advisory() {
+            Some(advisory) => self.beliefs.insert(node, advisory),
+            None => self.beliefs.remove(&node),
+        };
+        let leaders = self.beliefs.iter().filter(|(node, belief)| belief.leader == **node);
+        sometimes!(leaders.count() > 1, "two bullies led at once");
+        let longest = self.config.coordinator_timeout.max(self.config.leader_timeout);
+        if machine.deadline().is_none_or(|at| at > member.now + longest) {
+            return Err(format!("{node} waits until {:?}", machine.deadline()));
+        }
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    fn alarm(&mut self, node: NodeId, alarm: u64, app: Option<&mut Member>, ask: &mut Ask<'_>) {
+        if let Some(member) = app.filter(|_| self.chaos) {
+            let elect = ask.rng.below(8) == 0;
+            let request = if elect { Request::Elect } else { Request::Status };
+            self.asked += u64::from(ask.request(member.bully, request).is_some());
+        }
+        let pause = ask.rng.between(1, SECOND);
+        ask.alarm(pause, node, alarm);
+    }
+
+    fn died(&mut self, node: NodeId, _: Member) {
+        self.beliefs.remove(&node);
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.beliefs.values().map(|belief| belief.leader).max()
+    }
+
+    fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, _: &mut Rng) {
+        self.asked += u64::from(ask.request(member.bully, Request::Elect).is_some());
+    }
+}
+
+/// 20 seconds of faults, then a calm in which all must agree.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let mut rng = Rng::new(seed).fork(43);
+    let nodes = [1, 2, 3, 5, 7][rng.below(5) as usize];
+    let plan = Plan::draw(&mut rng);
+    let ms = Duration::from_millis;
+    let mut config = Config::new((1..=nodes).map(NodeId));
+    config.answer_timeout = ms([1, 10, 200][rng.below(3) as usize]);
+    config.coordinator_timeout = config.answer_timeout + ms([1, 400][rng.below(2) as usize]);
+    config.announce_interval = Some(ms(50));
+    config.leader_timeout = ms([100, 400][rng.below(2) as usize]);
+    let group = Group {
+        config,
+        beliefs: BTreeMap::new(),
+        told: BTreeMap::new(),
+        terms: BTreeSet::new(),
+        asked: 0,
+        chaos: true,
+        doubts: 0,
+        broken: None,
+    };
+    let mut world = World::new(seed, nodes, plan, group);
+    for node in world.ids() {
+        world.alarm(SECOND / 5, node, 0);
+    }
+    let violation = play(&mut world).err();
+    let (leaders, asked) = (world.system.terms.len() as u64, world.system.asked);
+    Outcome::new(&world, violation, leaders, asked)
+}
+
+fn play(world: &mut World<Group>) -> Result<(), Violation> {
+    world.run(20 * SECOND)?;
+    world.calm();
+    world.system.chaos = false;
+    world.run(32 * SECOND)?; // an old ELECTION may come ten seconds late, and upsets all
+    let highest = world.ids().into_iter().max().expect("a node");
+    let before = world.system.beliefs.clone();
+    let doubts = world.system.doubts;
+    world.run(34 * SECOND)?;
+    let after = &world.system.beliefs;
+    let broken = |what| Violation { at: world.now(), node: highest, what };
+    if after.len() != world.ids().len() || after.values().any(|a| a.leader != highest) {
+        return Err(broken(format!("E3, E4 not all follow {highest} in the calm: {after:?}")));
+    }
+    if *after != before || world.system.doubts != doubts {
+        return Err(broken(format!("E7 opinions change in the calm: {before:?}, {after:?}")));
+    }
+    if after.values().any(|advisory| advisory.term != after[&highest].term) {
+        return Err(broken(format!("E3 the terms differ: {after:?}")));
+    }
+    Ok(())
+}
