@@ -11,13 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_dmutex::{Name, Reply as MutexReply, Request as MutexRequest};
 use quorate_driver::Gone;
+use quorate_election::bully;
 use quorate_node::Resource;
+use quorate_node::chronicle::{self, Happening, Kind};
 use quorate_transport::{NodeId, RequestId};
 use quorate_txn::{Reply as TxnReply, Request as TxnRequest, TxnId, Vote};
 use serde::{Deserialize, Serialize};
 
 use crate::server::Machines;
-use crate::wire::{Balance, Drill, Leaders, Report};
+use crate::wire::{Balance, Drill, Leaders, Report, Told};
 
 /// What every account begins with.
 pub(crate) const OPENING: i64 = 100;
@@ -161,6 +163,20 @@ async fn carry_out(machines: &Machines, accounts: &Accounts, drill: Drill) -> Re
                 again: stats.requests_again,
             }
         }
+        Drill::Say { to, word } => {
+            let request = match to {
+                Some(to) => chronicle::Request::Say { to: NodeId(to), word },
+                None => chronicle::Request::Note { word },
+            };
+            match machines.chronicle.request(request).await? {
+                chronicle::Reply::Done => Report::Done,
+                other => Report::Failed(format!("{other:?}")),
+            }
+        }
+        Drill::Story => match machines.chronicle.request(chronicle::Request::Story).await? {
+            chronicle::Reply::Story(story) => Report::Story(story.iter().map(told).collect()),
+            other => Report::Failed(format!("{other:?}")),
+        },
         Drill::Elections => Report::Elections(leaders(machines).await?),
         Drill::Transfer { parts } => transfer(machines, parts).await?,
         Drill::Release => {
@@ -175,10 +191,11 @@ async fn carry_out(machines: &Machines, accounts: &Accounts, drill: Drill) -> Re
                 let open = machine.held();
                 let open =
                     open.map(|(txn, at)| (txn.to_string(), format!("{at:?}").to_lowercase()));
-                (open.collect(), machine.stats().blocked)
+                let awaited = machine.awaited().flat_map(|(_, nodes)| nodes).map(|node| node.0);
+                (open.collect(), awaited.collect(), machine.stats().blocked)
             });
-            let (open, blocked) = look.await?;
-            Report::Accounts(Balance { balance: accounts.balance(), open, blocked })
+            let (open, awaited, blocked) = look.await?;
+            Report::Accounts(Balance { balance: accounts.balance(), open, awaited, blocked })
         }
     })
 }
@@ -197,10 +214,33 @@ async fn lock(machines: &Machines, name: &str, patience_ms: u64) -> Result<Repor
     })
 }
 
+fn told(happening: &Happening) -> Told {
+    let (message, heard) = match happening.kind {
+        Kind::Local => (None, false),
+        Kind::Said(id) => (Some(id), false),
+        Kind::Heard(id) => (Some(id), true),
+    };
+    let entries = happening.vector.iter();
+    Told {
+        message: message.map(|id| (id.from.node.0, id.from.incarnation.0, id.number)),
+        heard,
+        word: happening.word.clone(),
+        time: happening.time.0,
+        vector: entries.map(|(peer, count)| (peer.node.0, peer.incarnation.0, count)).collect(),
+    }
+}
+
 async fn leaders(machines: &Machines) -> Result<Leaders, Gone> {
+    let bully = match machines.bully.request(bully::Request::Status).await? {
+        bully::Reply::Status(advisory) => {
+            advisory.map(|opinion| (opinion.leader.0, opinion.term.0))
+        }
+        bully::Reply::Begun => None,
+    };
     match machines.lease.request(quorate_election::Request::Status).await? {
         quorate_election::Reply::Status { term, leader, guard } => Ok(Leaders {
             lease: (leader.map(|leader| leader.0), term.0),
+            bully,
             token: guard.map(|guard| guard.token().to_u128()),
         }),
         _ => Err(Gone),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorate_detector::Heartbeats;
 use quorate_dmutex::RicartAgrawala;
 use quorate_driver::{DriverStats, Gone, Handle, Identity, Probe, boot_time};
-use quorate_election::QuorumLease;
+use quorate_election::{Bully, QuorumLease, bully};
 use quorate_metrics::{Text, TextError};
 use quorate_smr::{Smr, StateMachine};
 use quorate_transport::Time;
@@ -14,6 +14,7 @@ use quorate_transport::tcp::{PeerStats, TcpTransport};
 use quorate_txn::TwoPhaseCommit;
 use thiserror::Error;
 
+use crate::chronicle::Chronicle;
 use crate::cluster::Cluster;
 use crate::lifecycle::Standing;
 use crate::system::{Node, members_of};
@@ -42,6 +43,8 @@ pub struct Exporter<S: StateMachine> {
     replica: Handle<Smr<S>>,
     detector: Handle<Heartbeats>,
     lease: Handle<QuorumLease>,
+    bully: Handle<Bully>,
+    chronicle: Handle<Chronicle>,
     mutex: Handle<RicartAgrawala>,
     transactions: Handle<TwoPhaseCommit>,
 }
@@ -59,6 +62,8 @@ impl<S: StateMachine> Exporter<S> {
             replica: node.replica.clone(),
             detector: node.detector.clone(),
             lease: node.lease.clone(),
+            bully: node.bully.clone(),
+            chronicle: node.chronicle.clone(),
             mutex: node.mutex.clone(),
             transactions: node.transactions.clone(),
         }
@@ -127,6 +132,19 @@ impl<S: StateMachine> Exporter<S> {
             self.lease.look(move |lease| (lease.term(), lease.guard(now).is_some(), lease.stats()));
         if let Ok((term, leads, stats)) = lease.await {
             write_lease(text, term, leads, stats)?;
+        }
+        if let Ok((term, stats)) = self.bully.look(|bully| (bully.term(), bully.stats())).await {
+            write_bully(text, term, stats)?;
+        }
+        if let Ok(stats) = self.chronicle.look(Chronicle::stats).await {
+            counters(
+                text,
+                &[
+                    ("chronicle_said", "Words said to peers.", stats.said),
+                    ("chronicle_heard", "Words heard from peers.", stats.heard),
+                    ("chronicle_refused", "Words refused.", stats.refused),
+                ],
+            )?;
         }
         if let Ok(status) = self.mutex.look(RicartAgrawala::status).await {
             write_mutex(text, status)?;
@@ -332,6 +350,21 @@ fn write_lease(
             ("lease_campaigns", "Times that this node stood for election.", stats.campaigns),
             ("lease_won", "Elections won.", stats.won),
             ("lease_refused", "Messages ignored.", stats.refused),
+        ],
+    )
+}
+
+fn write_bully(text: &mut Text, term: quorate_election::Term, stats: bully::Stats) -> Written {
+    gauges(text, &[("bully_term", "The term of the bully election.", term.0)])?;
+    counters(
+        text,
+        &[
+            ("bully_elections", "Elections begun.", stats.elections),
+            ("bully_won", "Elections that ended in an announcement.", stats.won),
+            ("bully_elections_sent", "ELECTION messages sent.", stats.elections_sent),
+            ("bully_answers_sent", "ANSWER messages sent.", stats.answers_sent),
+            ("bully_coordinators_sent", "COORDINATOR messages sent.", stats.coordinators_sent),
+            ("bully_refused", "Messages ignored.", stats.refused),
         ],
     )
 }

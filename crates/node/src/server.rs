@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use quorate_detector::Heartbeats;
 use quorate_dmutex::RicartAgrawala;
 use quorate_driver::{Handle, Identity};
-use quorate_election::QuorumLease;
+use quorate_election::{Bully, QuorumLease};
 use quorate_metrics::{RequestMetrics, RequestSnapshot, Text};
+use quorate_node::chronicle::Chronicle;
 use quorate_node::{Cluster, ExportError, Exporter, Node, members_of};
 use quorate_smr::{Commands, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp};
 use quorate_transport::NodeId;
@@ -34,6 +35,8 @@ pub(crate) struct Machines {
     pub(crate) replica: Replica,
     pub(crate) detector: Handle<Heartbeats>,
     pub(crate) lease: Handle<QuorumLease>,
+    pub(crate) bully: Handle<Bully>,
+    pub(crate) chronicle: Handle<Chronicle>,
     pub(crate) mutex: Handle<RicartAgrawala>,
     pub(crate) transactions: Handle<TwoPhaseCommit>,
     /// Where exercises are taken.
@@ -92,6 +95,8 @@ impl Machines {
             replica: node.replica.clone(),
             detector: node.detector.clone(),
             lease: node.lease.clone(),
+            bully: node.bully.clone(),
+            chronicle: node.chronicle.clone(),
             mutex: node.mutex.clone(),
             transactions: node.transactions.clone(),
             drills,

@@ -11,7 +11,7 @@ use quorate_dmutex::RicartAgrawala;
 use quorate_driver::{
     Driver, DriverError, Gone, Handle, Identity, IdentityError, Probe, Setup, StartError, boot_time,
 };
-use quorate_election::QuorumLease;
+use quorate_election::{Bully, QuorumLease, bully};
 use quorate_smr::{Smr, StateMachine};
 use quorate_transport::tcp::{TcpConfig, TcpError, TcpStats, TcpTransport};
 use quorate_transport::{Incarnation, Key, NodeId, Peer};
@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
+use crate::chronicle::{self, Chronicle};
 use crate::cluster::Cluster;
 use crate::lifecycle::{Lifecycle, Standing};
 use crate::resource::{Resource, participate};
@@ -35,10 +36,14 @@ pub mod keys {
     pub const DETECTOR: Key = Key::new(3, 0);
     /// The leader by quorum lease.
     pub const LEASE: Key = Key::new(4, 0);
+    /// The leader by the bully algorithm.
+    pub const BULLY: Key = Key::new(5, 0);
     /// The mutual exclusion.
     pub const MUTEX: Key = Key::new(6, 0);
     /// The transactions.
     pub const TRANSACTIONS: Key = Key::new(7, 0);
+    /// What happened before what.
+    pub const CHRONICLE: Key = Key::new(8, 0);
 }
 
 /// Why a node does not start. Nothing runs; its directory is unchanged but for a new life and a
@@ -91,10 +96,14 @@ pub struct Builder<S: StateMachine> {
     pub detector: quorate_detector::Config,
     /// The leader by quorum lease.
     pub lease: quorate_election::Config,
+    /// The leader by the bully algorithm.
+    pub bully: bully::Config,
     /// The mutual exclusion.
     pub mutex: quorate_dmutex::Config,
     /// The transactions.
     pub transactions: quorate_txn::Config,
+    /// What happened before what.
+    pub chronicle: chronicle::Config,
     /// Journal, mailboxes and bursts.
     pub driver: quorate_driver::Options,
 }
@@ -126,8 +135,10 @@ impl<S: StateMachine> Builder<S> {
             replica,
             detector: quorate_detector::Config::new(cluster.others(node)),
             lease: quorate_election::Config::new(cluster.nodes()),
+            bully: bully::Config::new(cluster.nodes()),
             mutex: quorate_dmutex::Config::new(cluster.nodes()),
             transactions: quorate_txn::Config::new(cluster.nodes()),
+            chronicle: chronicle::Config::new(cluster.others(node)),
             driver: quorate_driver::Options {
                 journal,
                 journal_bytes_max,
@@ -164,9 +175,11 @@ impl<S: StateMachine> Builder<S> {
         let replica = setup.add::<Smr<S>>(keys::REPLICA, self.replica).map_err(start)?;
         let detector = setup.add::<Heartbeats>(keys::DETECTOR, self.detector).map_err(start)?;
         let lease = setup.add::<QuorumLease>(keys::LEASE, self.lease).map_err(start)?;
+        let bully = setup.add::<Bully>(keys::BULLY, self.bully).map_err(start)?;
         let mutex = setup.add::<RicartAgrawala>(keys::MUTEX, self.mutex).map_err(start)?;
         let transactions =
             setup.add::<TwoPhaseCommit>(keys::TRANSACTIONS, self.transactions).map_err(start)?;
+        let chronicle = setup.add::<Chronicle>(keys::CHRONICLE, self.chronicle).map_err(start)?;
 
         let mut tcp = TcpConfig::new(self.cluster.id(), me);
         (tcp.listen, tcp.seed) = (listen, seed);
@@ -189,8 +202,10 @@ impl<S: StateMachine> Builder<S> {
             replica,
             detector,
             lease,
+            bully,
             mutex,
             transactions,
+            chronicle,
         })
     }
 
@@ -239,10 +254,14 @@ pub struct Node<S: StateMachine> {
     pub detector: Handle<Heartbeats>,
     /// The leader by quorum lease.
     pub lease: Handle<QuorumLease>,
+    /// The leader by the bully algorithm: an opinion, and no more.
+    pub bully: Handle<Bully>,
     /// The mutual exclusion.
     pub mutex: Handle<RicartAgrawala>,
     /// The transactions.
     pub transactions: Handle<TwoPhaseCommit>,
+    /// What happened before what.
+    pub chronicle: Handle<Chronicle>,
 }
 
 impl<S: StateMachine> Node<S> {

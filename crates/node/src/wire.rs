@@ -117,6 +117,10 @@ pub(crate) enum Drill {
     MutexCounts,
     /// Who leads, by each of the elections.
     Elections,
+    /// Tell another node something; none: note something of its own.
+    Say { to: Option<u64>, word: String },
+    /// What happened here, with its stamps.
+    Story,
     /// Move money: for each node how much, and whether its vote is held back.
     Transfer { parts: Vec<(u64, i64, bool)> },
     /// Cast the votes that were held back.
@@ -139,6 +143,7 @@ pub(crate) enum Report {
         again: u64,
     },
     Elections(Leaders),
+    Story(Vec<Told>),
     Committed {
         txn: String,
     },
@@ -156,8 +161,23 @@ pub(crate) enum Report {
 pub(crate) struct Leaders {
     /// By the quorum lease: the leader, and the term.
     pub(crate) lease: (Option<u64>, u64),
+    /// By the bully algorithm, as this node believes: the leader, and the term.
+    pub(crate) bully: Option<(u64, u64)>,
     /// The token of this node's own lease, while it holds one.
     pub(crate) token: Option<u128>,
+}
+
+/// Something that happened on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// Of a message: who sent it, in which life, under which number.
+    pub(crate) message: Option<(u64, u64, u64)>,
+    /// It came here, and was not sent from here.
+    pub(crate) heard: bool,
+    pub(crate) word: String,
+    pub(crate) time: u64,
+    /// The vector: node, life, count.
+    pub(crate) vector: Vec<(u64, u64, u64)>,
 }
 
 /// An account and what is open on it.
@@ -168,6 +188,8 @@ pub(crate) struct Balance {
     pub(crate) open: Vec<(String, String)>,
     /// Of these, how many nobody who answers knows the outcome of.
     pub(crate) blocked: u64,
+    /// Whom the transactions begun here wait for.
+    pub(crate) awaited: Vec<u64>,
 }
 
 /// Appends one message to a buffer.

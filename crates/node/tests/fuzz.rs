@@ -81,7 +81,7 @@ fn said() -> Vec<Said> {
         generation: 4,
     };
     let open = vec![("n1.i1.7".into(), "prepared".into())];
-    let balance = Balance { balance: -1, open, blocked: 1 };
+    let balance = Balance { balance: -1, open, awaited: vec![2], blocked: 1 };
     let answers = [
         Answer::Done(vec![1]),
         Answer::Value(vec![7; 200]),

@@ -54,6 +54,10 @@ impl Drive {
         matches!(self.phase, Phase::Committed(_))
     }
 
+    pub(crate) fn awaited(&self) -> Vec<NodeId> {
+        self.waiting(if self.is_committed() { Answer::Yes } else { Answer::None })
+    }
+
     fn voters(&self) -> Vec<NodeId> {
         let voted = |part: &&Part| matches!(part.answer, Answer::Yes | Answer::Acked);
         self.parts.iter().filter(voted).map(|part| part.node).collect()

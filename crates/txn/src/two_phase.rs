@@ -1,6 +1,7 @@
 //! The machine: a short dispatcher over both roles, what replays, and what a checkpoint keeps.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use quorate_transport::{Digest, Input, Machine, NodeId, Outbox, Rename, Start, Ticket, Time};
 
@@ -54,6 +55,12 @@ impl TwoPhaseCommit {
     /// committed.
     pub fn driven(&self) -> impl Iterator<Item = (TxnId, bool)> + '_ {
         self.drives.iter().map(|(txn, drive)| (*txn, drive.is_committed()))
+    }
+
+    /// Whom the transactions that this node coordinates wait for: each node whose vote has not come,
+    /// or, after the decision to commit, whose acknowledgement has not.
+    pub fn awaited(&self) -> impl Iterator<Item = (TxnId, Vec<NodeId>)> + '_ {
+        self.drives.iter().map(|(txn, drive)| (*txn, drive.awaited()))
     }
 
     /// The node it runs on.

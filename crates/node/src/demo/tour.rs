@@ -15,6 +15,7 @@ use crate::{kv, metrics, watch};
 mod detection;
 mod election;
 mod exclusion;
+mod order;
 mod transaction;
 
 /// How long anything may take to come about.
@@ -34,6 +35,7 @@ pub(super) struct Tour<'a> {
 pub(super) async fn run(processes: &mut Processes, client: &Client) -> anyhow::Result<()> {
     let nodes = processes.clients();
     let mut tour = Tour { processes, client, nodes, checks: Vec::new() };
+    tour.order().await.context("clocks")?;
     tour.detection().await.context("failure detection")?;
     tour.election().await.context("election")?;
     tour.exclusion().await.context("mutual exclusion")?;

@@ -11,8 +11,9 @@ impl Tour<'_> {
     pub(super) async fn election(&mut self) -> anyhow::Result<()> {
         self.page(
             "Election",
-            "One node leads by a lease that a majority has granted; its token lets every resource\n\
-             refuse a leader that has been succeeded.",
+            "By the quorum lease one node leads while a majority grants it; its token lets every\n\
+             resource refuse a leader that has been succeeded. By the bully algorithm the highest\n\
+             node that lives leads, in the opinion of each: there is no token, and two may lead.",
         );
         let first = self.lease_holder(None).await?;
         self.print_leaders().await;
@@ -34,7 +35,39 @@ impl Tour<'_> {
         self.check(SYSTEM, second.1 > first.1, what)?;
         self.check(SYSTEM, self.holders().await.len() <= 1, "one node at most holds a lease")?;
         let what = format!("the killed node came back as generation {generation}");
-        self.check(SYSTEM, generation >= 2, what)
+        self.check(SYSTEM, generation >= 2, what)?;
+        self.bully().await
+    }
+
+    /// The highest node is killed and comes back.
+    async fn bully(&mut self) -> anyhow::Result<()> {
+        let nodes: Vec<u64> = self.nodes.keys().copied().collect();
+        let [.., second, highest] = nodes[..] else { return Ok(()) };
+        self.all_believe(&nodes, highest).await?;
+        println!("\n  killing node {highest}, the highest");
+        self.processes.kill(highest)?;
+        let killed = Instant::now();
+        self.all_believe(&nodes[..nodes.len() - 1], second).await?;
+        println!("  the others believe in node {second} after {:.1?}", killed.elapsed());
+        self.processes.restart(highest)?;
+        let back = Instant::now();
+        self.all_believe(&nodes, highest).await?;
+        println!("  node {highest} is back, and takes over after {:.1?}\n", back.elapsed());
+        self.print_leaders().await;
+        self.check(SYSTEM, true, "by the bully algorithm the highest node that lives leads")
+    }
+
+    /// Waits until each of `nodes` believes in `leader`.
+    async fn all_believe(&self, nodes: &[u64], leader: u64) -> anyhow::Result<()> {
+        let what = format!("nodes {nodes:?} believe in node {leader}");
+        until(&what, async || {
+            for node in nodes {
+                let (believed, _) = self.leaders(*node).await.ok()?.bully?;
+                (believed == leader).then_some(())?;
+            }
+            Some(())
+        })
+        .await
     }
 
     /// Who holds the lease, and under which token; not `gone`.
@@ -58,7 +91,7 @@ impl Tour<'_> {
     }
 
     async fn print_leaders(&self) {
-        println!("  node  lease: leader, term, token");
+        println!("  node  lease: leader, term, token   bully: leader, term");
         for node in self.nodes.keys() {
             let Ok(leaders) = self.leaders(*node).await else {
                 println!("  {node:<5} down");
@@ -67,7 +100,10 @@ impl Tour<'_> {
             let (leader, term) = leaders.lease;
             let leader = leader.map_or("-".into(), |leader| format!("node {leader}"));
             let own = leaders.token.map(token).unwrap_or_default();
-            println!("  {node:<5} {leader}, {term}, {own}");
+            let lease = format!("{leader}, {term}, {own}");
+            let bully =
+                leaders.bully.map_or("-".into(), |(node, term)| format!("node {node}, {term}"));
+            println!("  {node:<5} {lease:<28} {bully}");
         }
     }
 }

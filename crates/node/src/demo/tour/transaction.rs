@@ -49,7 +49,11 @@ impl Tour<'_> {
         let client = self.client.clone();
         let asked =
             tokio::spawn(async move { drill_on(&client, one, Drill::Transfer { parts }).await });
-        until("it is prepared", async || self.is_prepared(three).await.then_some(())).await?;
+        until("all other votes have come", async || {
+            let account = self.accounts(one).await.ok()?;
+            (account.awaited == [two] && self.is_prepared(three).await).then_some(())
+        })
+        .await?;
         self.processes.kill(three)?;
         println!("  node {three} has voted yes; killed");
         match self.drill(two, Drill::Release).await? {
@@ -84,7 +88,7 @@ impl Tour<'_> {
         self.processes.restart(two)
     }
 
-    fn three(&self) -> [u64; 3] {
+    pub(super) fn three(&self) -> [u64; 3] {
         let mut nodes = self.nodes.keys().copied();
         [(); 3].map(|()| nodes.next().expect("a tour has three nodes at least"))
     }
