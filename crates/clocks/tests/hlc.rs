@@ -195,7 +195,9 @@ impl Paper {
 proptest! {
     #[test]
     fn packed_in_one_word_it_is_still_the_clock_of_the_paper(
-        steps in proptest::collection::vec((1..6_u64, 0..UNIT, any::<bool>(), 1..6_u64, 0..4_u64), 1..60),
+        steps in proptest::collection::vec(
+            (1..6_u64, 0..UNIT, any::<bool>(), 1..6_u64, 0..4_u64), 1..60,
+        ),
     ) {
         let wall = Cell::new(0);
         let clock = clock(&wall);
