@@ -17,7 +17,7 @@ const AHEAD_MAX: Duration = Duration::from_millis(500);
 
 fn wall() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-    WallTime::from_nanos(since.as_nanos() as u64)
+    WallTime::from_nanos(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
 }
 
 /// Times `work` by so many threads at once: a measurement is one call of one thread.

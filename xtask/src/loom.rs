@@ -6,14 +6,14 @@ use crate::run::say;
 use crate::workspace::Workspace;
 
 /// `(crate, features)`: each has an integration test named `loom` under `#![cfg(loom)]`.
-const CRATES: &[(&str, &str)] = &[("transport", "mem"), ("metrics", "")];
+const CRATES: &[(&str, &str)] = &[("transport", "mem"), ("clocks", ""), ("metrics", "")];
 
 /// Two preemptions find nearly every bug and finish; three can take hours.
 pub(crate) const PREEMPTIONS_MAX: u32 = 2;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, metrics
+    /// One crate only: transport, clocks, metrics
     #[arg(value_name = "CRATE")]
     only: Option<String>,
     /// How many forced switches a schedule may have (LOOM_MAX_PREEMPTIONS)

@@ -13,12 +13,14 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("dmutex", "quorate-dmutex"),
     ("txn", "quorate-txn"),
 ];
-/// Protocols whose seeds are the test `sim` of the package; it reads `QUORATE_SEEDS`.
-const TESTS: &[(&str, &str)] = &[("election", "quorate-election")];
+/// Protocols whose seeds are the test `sim` of the package, and how many are usual; it reads
+/// `QUORATE_SEEDS`.
+const TESTS: &[(&str, &str, u64)] =
+    &[("election", "quorate-election", 200), ("clocks", "quorate-clocks", 1000)];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One protocol: raft, smr, dmutex, election, txn; all of them by default
+    /// One protocol: raft, smr, dmutex, election, txn, clocks; all of them by default
     protocol: Option<String>,
     /// How many seeds to run of each
     #[arg(long, conflicts_with = "seed")]
@@ -39,7 +41,8 @@ pub(crate) struct Args {
 
 /// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let known = || PROGRAMS.iter().chain(TESTS).map(|(name, _)| *name);
+    let known =
+        || PROGRAMS.iter().map(|(name, _)| *name).chain(TESTS.iter().map(|(name, ..)| *name));
     let only = args.protocol.as_deref();
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
@@ -57,11 +60,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             workspace.cargo().args(example).args(flags(args)).args(&args.rest).run()?;
         }
     }
-    for (name, package) in TESTS.iter().filter(|_| !narrow) {
+    for (name, package, usual) in TESTS.iter().filter(|_| !narrow) {
         if only.is_none_or(|only| only == *name) {
             workspace.require(package, "test", "sim")?;
             let test = ["test", "--profile", "sim", "-p", package, "--test", "sim"];
-            let seeds = args.seeds.unwrap_or(200).to_string();
+            let seeds = args.seeds.unwrap_or(*usual).to_string();
             let shown = ["--", "--nocapture"];
             workspace.cargo().args(test).args(shown).env("QUORATE_SEEDS", seeds).run()?;
         }

@@ -25,6 +25,7 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-election", "laws", 1000),
     ("quorate-txn", "sim", 200),
     ("quorate-txn", "laws", 5000),
+    ("quorate-clocks", "sim", 1000),
     ("quorate-wal", "crash", 20),
     ("quorate-wal", "snapshots", 10),
 ];

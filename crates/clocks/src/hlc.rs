@@ -90,8 +90,8 @@ impl<P: Physical> Hlc<P> {
     /// this node's own before and after a step, differ.
     #[must_use]
     pub fn ahead(&self) -> Duration {
-        let wall = HlcTime::at(self.physical.now()).wall().0;
-        Duration::from_nanos(self.latest().wall().0.saturating_sub(wall))
+        let wall = self.physical.now();
+        Duration::from_nanos(self.latest().wall().0.saturating_sub(wall.0))
     }
 
     /// Refuses what is ahead of the wall clock by more than is allowed.

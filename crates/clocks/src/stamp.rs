@@ -98,15 +98,20 @@ impl HlcTime {
     }
 
     /// A bound that no stamp reaches while the wall clock, now at or before this time's unit, moves
-    /// on by `span`.
+    /// on by `span`, unless a greater one is received.
     ///
-    /// This is what a node persists before it gives stamps, to resume after it.
+    /// This is what a node persists before it gives stamps, to resume after it. A stamp that
+    /// reaches the bound is not to be used before a greater bound is durable.
     #[must_use]
     pub fn bound_after(self, span: Duration) -> Self {
+        let unit = 1 << Self::COUNTER_BITS;
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        // The wall clock may be anywhere in the unit, and so end in one more.
-        let counter_max = u64::from(Self::COUNTER_MAX);
-        Self((self.0 | counter_max).saturating_add(nanos) | counter_max)
+        // The wall clock may be anywhere in the unit; the bound is the start of one unreached.
+        let reached = (self.wall().0 | (unit - 1)).checked_add(nanos);
+        match reached.and_then(|nanos| nanos.checked_add(unit)) {
+            Some(nanos) => Self::at(WallTime(nanos)),
+            None => Self(u64::MAX),
+        }
     }
 
     /// The next point of the same unit; none when its counter is full, for a carry would move the
@@ -177,13 +182,14 @@ mod tests {
     #[test]
     fn no_stamp_within_the_span_reaches_the_bound() {
         let full = |wall| {
-            HlcTime::from_bits(HlcTime::at(wall).to_bits() | u64::from(HlcTime::COUNTER_MAX - 1))
+            HlcTime::from_bits(HlcTime::at(wall).to_bits() | u64::from(HlcTime::COUNTER_MAX))
         };
         let span = Duration::from_secs(1);
         for wall in [0, 1, (1 << 20) - 1, 1_700_000_000_123_456_789, 1_700_000_000_123_999_999] {
             let bound = HlcTime::at(WallTime(wall)).bound_after(span);
+            assert_eq!(bound.counter(), 0, "a clock that resumes there has room");
             assert!(bound > full(WallTime(wall + 1_000_000_000)));
-            assert!(bound.wall().0 < wall + 1_000_000_000 + (2 << 20));
+            assert!(bound.wall().0 < wall + 1_000_000_000 + (3 << 20));
         }
         assert_eq!(HlcTime::ZERO.bound_after(Duration::MAX), HlcTime::from_bits(u64::MAX));
     }

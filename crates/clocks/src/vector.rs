@@ -72,11 +72,9 @@ impl VectorClock {
         if had == u64::MAX {
             return Err(Error::CounterExhausted(own));
         }
-        let len = self.len_merged(other) + usize::from(had == 0);
-        if len > ENTRIES_MAX {
-            return Err(Error::VectorFull(len));
-        }
-        self.merge(other)?;
+        let len = self.len_merged(other);
+        // The event itself may need one more.
+        self.merge_into(other, len, len + usize::from(had == 0))?;
         self.tick(own)
     }
 
@@ -86,20 +84,7 @@ impl VectorClock {
     /// [`Error::VectorFull`]; nothing is changed.
     pub fn merge(&mut self, other: &Self) -> Result<(), Error> {
         let len = self.len_merged(other);
-        if len > ENTRIES_MAX {
-            return Err(Error::VectorFull(len));
-        }
-        if len == self.len() {
-            self.raise(other);
-            return Ok(());
-        }
-        let mut merged = Entries::with_room(len);
-        let _: Option<()> = walk(self.slice(), other.slice(), |peer, ours, theirs| {
-            merged.push((peer, ours.max(theirs)));
-            None
-        });
-        self.entries = merged;
-        Ok(())
+        self.merge_into(other, len, len)
     }
 
     /// How the event stamped `self` stands to the one stamped `other`.
@@ -157,6 +142,7 @@ impl VectorClock {
         self.slice().binary_search_by_key(&of, |(peer, _)| *peer)
     }
 
+    /// How many processes either side names.
     fn len_merged(&self, other: &Self) -> usize {
         let mut len = 0;
         let _: Option<()> = walk(self.slice(), other.slice(), |_, _, _| {
@@ -166,12 +152,30 @@ impl VectorClock {
         len
     }
 
-    /// Merges a vector that names no process which this one does not.
+    /// Merges into `len` entries, unless `needed` are more than a vector holds.
+    fn merge_into(&mut self, other: &Self, len: usize, needed: usize) -> Result<(), Error> {
+        if needed > ENTRIES_MAX {
+            return Err(Error::VectorFull(needed));
+        }
+        if len == self.len() {
+            self.raise(other);
+            return Ok(());
+        }
+        let mut merged = Entries::with_room(len);
+        let _: Option<()> = walk(self.slice(), other.slice(), |peer, ours, theirs| {
+            merged.push((peer, ours.max(theirs)));
+            None
+        });
+        self.entries = merged;
+        Ok(())
+    }
+
+    /// Merges a vector that names no process which this one does not, in place.
     fn raise(&mut self, other: &Self) {
-        let mut theirs = other.slice().iter().peekable();
-        for (peer, count) in self.entries.as_mut_slice() {
-            if let Some((_, known)) = theirs.next_if(|(theirs, _)| theirs == peer) {
-                *count = (*count).max(*known);
+        let mut ours = self.entries.as_mut_slice().iter_mut();
+        for (peer, theirs) in other.slice() {
+            if let Some((_, count)) = ours.find(|(ours, _)| ours == peer) {
+                *count = (*count).max(*theirs);
             }
         }
     }
@@ -180,29 +184,35 @@ impl VectorClock {
 /// Calls `each` with every process of either side and its counts on both, ascending, until it
 /// answers.
 fn walk<T>(
-    ours: &[Entry],
-    theirs: &[Entry],
+    mut ours: &[Entry],
+    mut theirs: &[Entry],
     mut each: impl FnMut(Peer, u64, u64) -> Option<T>,
 ) -> Option<T> {
-    let (mut i, mut j) = (0, 0);
-    while i < ours.len() || j < theirs.len() {
-        let order = match (ours.get(i), theirs.get(j)) {
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-            (Some(_), None) => Ordering::Less,
-            _ => Ordering::Greater,
+    loop {
+        let answer = match (ours.split_first(), theirs.split_first()) {
+            (None, None) => return None,
+            // The usual case first: vectors of one group name the same processes.
+            (Some(((a, mine), rest)), Some(((b, other), others))) if a == b => {
+                (ours, theirs) = (rest, others);
+                each(*a, *mine, *other)
+            }
+            (Some(((a, mine), rest)), Some(((b, _), _))) if a < b => {
+                ours = rest;
+                each(*a, *mine, 0)
+            }
+            (Some(((a, mine), rest)), None) => {
+                ours = rest;
+                each(*a, *mine, 0)
+            }
+            (_, Some(((b, other), others))) => {
+                theirs = others;
+                each(*b, 0, *other)
+            }
         };
-        let (peer, mine, other) = match order {
-            Ordering::Equal => (ours[i].0, ours[i].1, theirs[j].1),
-            Ordering::Less => (ours[i].0, ours[i].1, 0),
-            Ordering::Greater => (theirs[j].0, 0, theirs[j].1),
-        };
-        i += usize::from(order != Ordering::Greater);
-        j += usize::from(order != Ordering::Less);
-        if let Some(answer) = each(peer, mine, other) {
-            return Some(answer);
+        if answer.is_some() {
+            return answer;
         }
     }
-    None
 }
 
 impl Default for VectorClock {

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use quorate_dmutex as _;
 use quorate_detector as _;
 use quorate_election as _;
+use quorate_clocks as _;
 use quorate_metrics as _;
 use quorate_raft as _;
 use quorate_smr as _;
