@@ -238,7 +238,6 @@ pub struct Member {
 /// A machine that stops itself answers [`Gone`] from then on and is told of by
 /// [`halts`](Self::halts); the others run on. Only a failed journal or snapshot store stops the
 /// node.
-#[derive(Debug)]
 pub struct Node<S: StateMachine> {
     identity: Identity,
     cluster: Cluster,
@@ -262,6 +261,14 @@ pub struct Node<S: StateMachine> {
     pub transactions: Handle<TwoPhaseCommit>,
     /// What happened before what.
     pub chronicle: Handle<Chronicle>,
+}
+
+impl<S: StateMachine> fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Node");
+        out.field("identity", &self.identity).field("address", &self.address());
+        out.field("lifecycle", &*self.lifecycle.borrow()).finish_non_exhaustive()
+    }
 }
 
 impl<S: StateMachine> Node<S> {

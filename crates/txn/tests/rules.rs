@@ -97,10 +97,13 @@ fn a_decision_is_forgotten_only_when_all_have_acknowledged() {
     let (mut stage, txn) = asked();
     vote(&mut stage, N2, txn, Vote::Yes);
     vote(&mut stage, N3, txn, Vote::Yes);
+    let awaited = |stage: &Stage| stage.node(N1).awaited().collect::<Vec<_>>();
+    assert_eq!(awaited(&stage), [(txn, vec![N2, N3])], "two votes");
     stage.cut(N3, N1);
     stage.inject(N3, N1, Message::Voted { txn, vote: Vote::Yes });
     stage.run();
     assert_eq!(stage.node(N1).driven().collect::<Vec<_>>(), [(txn, true)]);
+    assert_eq!(awaited(&stage), [(txn, vec![N3])], "one acknowledgement");
     stage.crash(N1, Crash::Power);
     stage.start(N1);
     stage.inject(N3, N1, Message::Inquire { txn });
