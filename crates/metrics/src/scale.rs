@@ -68,7 +68,7 @@ mod tests {
             let at = bucket(value);
             prop_assert!(lowest(at) <= value && value < lowest(at + 1));
             let off = middle(at).abs_diff(value) as f64;
-            prop_assert!(off <= RELATIVE_ERROR * value as f64, "{value} is taken for {}", middle(at));
+            prop_assert!(off <= RELATIVE_ERROR * value as f64, "{value}: {}", middle(at));
         }
     }
 }

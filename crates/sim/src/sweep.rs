@@ -244,8 +244,8 @@ fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -
     let seconds = run.nanos as f64 / 1e9;
     let (events, faults, digest) = (run.events, run.faults, run.digest);
     println!(
-        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} faults, \
-         digest {digest:032x}"
+        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
+         faults, digest {digest:032x}"
     );
     match run.violation {
         Some(violation) => {

@@ -57,8 +57,8 @@ impl TwoPhaseCommit {
         self.drives.iter().map(|(txn, drive)| (*txn, drive.is_committed()))
     }
 
-    /// Whom the transactions that this node coordinates wait for: each node whose vote has not come,
-    /// or, after the decision to commit, whose acknowledgement has not.
+    /// Whom the transactions that this node coordinates wait for: each node whose vote has not
+    /// come, or, after the decision to commit, whose acknowledgement has not.
     pub fn awaited(&self) -> impl Iterator<Item = (TxnId, Vec<NodeId>)> + '_ {
         self.drives.iter().map(|(txn, drive)| (*txn, drive.awaited()))
     }

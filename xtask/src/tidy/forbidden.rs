@@ -33,7 +33,7 @@ const CORES: &[(&str, &[&str])] = &[
     ("wal", &["src/file", "src/real", "src/os"]),
     ("raft", &[]),
     ("smr", &[]),
-    ("sim", &["src/script/golden"]), // stories are files of the tests
+    ("sim", &["src/script/golden", "src/sweep"]), // files of the tests; a tool's stopwatch
     ("clocks", &[]),
     ("metrics", &[]),
     ("detector", &[]),

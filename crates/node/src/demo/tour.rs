@@ -103,7 +103,7 @@ impl Tour<'_> {
         const SYSTEM: &str = "state machine replication";
         self.page(
             "State machine replication",
-            "A client that hears no answer sends its command again. The replicas must carry it out\n\
+            "A client that hears no answer sends its command again. It must be carried out\n\
              once, and give the answer of then.",
         );
         let leader = wait_for_leader(self.client, &self.nodes, None).await?;

@@ -19,7 +19,7 @@ impl Tour<'_> {
     pub(super) async fn exclusion(&mut self) -> anyhow::Result<()> {
         self.page(
             "Mutual exclusion",
-            "Every node reads a number from one file, adds one, and writes it back, again and again.\n\
+            "Every node reads a number from one file, adds one, and writes it back, many times.\n\
              Ricart and Agrawala's algorithm lets one at a time do so, without server or leader.",
         );
         let nodes: Vec<u64> = self.nodes.keys().copied().collect();

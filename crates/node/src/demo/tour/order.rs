@@ -17,8 +17,8 @@ impl Tour<'_> {
     pub(super) async fn order(&mut self) -> anyhow::Result<()> {
         self.page(
             "Clocks",
-            "Real messages between the processes, with the stamps they carried. Time runs down; the\n\
-             number is Lamport's, the vector says how much of each node's past is known.",
+            "Real messages between the processes, with the stamps they carried. Time runs down;\n\
+             the number is Lamport's, the vector says how much of each node's past is known.",
         );
         let [one, two, three] = self.three();
         self.say(one, None, "begins").await?;
