@@ -6,6 +6,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod cluster;
+pub mod group;
 pub mod measure;
 #[cfg(feature = "raft")]
 pub mod omnipaxos_trio;

@@ -40,6 +40,9 @@ enum What {
     Raft,
     /// The journal with fsync, beside raft-engine and the limit of the disk
     Wal,
+    /// Clocks and metrics beside uhlc, prometheus-client and hdrhistogram; messages and forced
+    /// writes of mutual exclusion and two-phase commit beside the formulas
+    Systems,
     /// Three server processes, beside etcd where there is one in PATH: throughput, latency,
     /// fail-over
     Cluster,
@@ -48,12 +51,13 @@ enum What {
 }
 
 impl What {
-    const ALL: [Self; 4] = [Self::Raft, Self::Wal, Self::Cluster, Self::Criterion];
+    const ALL: [Self; 5] = [Self::Raft, Self::Wal, Self::Systems, Self::Cluster, Self::Criterion];
 
     fn name(self) -> &'static str {
         match self {
             Self::Raft => "raft",
             Self::Wal => "wal",
+            Self::Systems => "systems",
             Self::Cluster => "cluster",
             Self::Criterion => "criterion",
         }

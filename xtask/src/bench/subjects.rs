@@ -31,8 +31,12 @@ pub(super) struct Plot {
 }
 
 /// The comparisons and their headings, in the order of the page.
-pub(super) const COMPARISONS: &[(&str, &str)] =
-    &[("raft", "The Raft core"), ("wal", "The journal"), ("cluster", "A whole cluster")];
+pub(super) const COMPARISONS: &[(&str, &str)] = &[
+    ("raft", "The Raft core"),
+    ("wal", "The journal"),
+    ("systems", "Clocks, metrics, mutual exclusion, transactions"),
+    ("cluster", "A whole cluster"),
+];
 
 /// Every subject, in the order of the page.
 pub(super) const SUBJECTS: &[Subject] = &[
@@ -79,6 +83,116 @@ pub(super) const SUBJECTS: &[Subject] = &[
                   the same file system; each figure is the median burst of a round. raft-engine \
                   runs without compression. `write + fdatasync` is the limit: the bare payload \
                   into a file whose blocks are there already, without a checksum or an index.",
+    },
+    Subject {
+        name: "systems/lamport",
+        title: "A tick of Lamport's clock",
+        unit: "ns",
+        lower: true,
+        params: &["threads"],
+        plot: None,
+        caption: "So many threads at once on one clock; nanoseconds a call of the slowest.",
+    },
+    Subject {
+        name: "systems/lamport-old",
+        title: "Observing an old stamp of Lamport's clock",
+        unit: "ns",
+        lower: true,
+        params: &["threads"],
+        plot: None,
+        caption: "A stamp that is not ahead costs a load.",
+    },
+    Subject {
+        name: "systems/hybrid",
+        title: "A stamp of the hybrid logical clock",
+        unit: "ns",
+        lower: true,
+        params: &["threads"],
+        plot: None,
+        caption: "With a reading of the system's clock each; the reading alone is the limit.",
+    },
+    Subject {
+        name: "systems/counter",
+        title: "Adding to a counter",
+        unit: "ns",
+        lower: true,
+        params: &["threads"],
+        plot: None,
+        caption: "So many threads at once on one counter.",
+    },
+    Subject {
+        name: "systems/histogram",
+        title: "Recording a latency",
+        unit: "ns",
+        lower: true,
+        params: &["threads"],
+        plot: None,
+        caption: "So many threads at once on one histogram, with values from 1 us to 2 ms, whose \
+                  making is part of the figures. prometheus-client has 24 buckets behind a lock; \
+                  hdrhistogram has two digits and one histogram a thread, which shares nothing.",
+    },
+    Subject {
+        name: "systems/snapshot",
+        title: "A snapshot of a histogram",
+        unit: "ns",
+        lower: true,
+        params: &["bytes"],
+        plot: None,
+        caption: "Of a histogram of latencies up to an hour, 1 % exact, of so many bytes.",
+    },
+    Subject {
+        name: "systems/mutex-messages",
+        title: "Mutual exclusion: messages an entry",
+        unit: "messages",
+        lower: true,
+        params: &["nodes"],
+        plot: None,
+        caption: "Counted, beside the 2(N-1) of Ricart and Agrawala.",
+    },
+    Subject {
+        name: "systems/mutex-entry",
+        title: "Mutual exclusion: an entry without rivals",
+        unit: "ns",
+        lower: true,
+        params: &["nodes"],
+        plot: None,
+        caption: "Entering and leaving, all nodes in one thread.",
+    },
+    Subject {
+        name: "systems/txn-messages",
+        title: "Two-phase commit: messages of a commit",
+        unit: "messages",
+        lower: true,
+        params: &["participants"],
+        plot: None,
+        caption: "Counted, beside the 4n of presumed abort; the coordinator takes no part.",
+    },
+    Subject {
+        name: "systems/txn-forced",
+        title: "Two-phase commit: forced writes of a commit",
+        unit: "writes",
+        lower: true,
+        params: &["participants"],
+        plot: None,
+        caption: "Counted, at all nodes together, beside the 2n + 1 of presumed abort.",
+    },
+    Subject {
+        name: "systems/txn-messages-no",
+        title: "Two-phase commit: messages when one votes no",
+        unit: "messages",
+        lower: true,
+        params: &["participants"],
+        plot: None,
+        caption: "Counted, beside the 3n - 1 of presumed abort.",
+    },
+    Subject {
+        name: "systems/txn-rate",
+        title: "Two-phase commit: transactions",
+        unit: "a second",
+        lower: false,
+        params: &["participants"],
+        plot: None,
+        caption: "128 at a time, all nodes in one thread, the journal in memory.",
     },
     Subject {
         name: "cluster/puts",
