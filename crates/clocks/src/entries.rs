@@ -84,19 +84,19 @@ mod tests {
     }
 
     #[test]
-    fn entries_keep_their_order_from_the_first_to_beyond_the_inline_room() {
-        for first in 0..=INLINE {
-            let mut entries = Entries::new();
-            for node in (0..=INLINE).filter(|node| *node != first) {
-                entries.push(entry(node as u64));
+    fn an_entry_goes_where_it_is_told_however_many_there_are() {
+        for len in 0..INLINE + 3 {
+            for at in 0..=len {
+                let (mut entries, mut expected) = (Entries::new(), Vec::new());
+                for node in 0..len as u64 {
+                    entries.push(entry(node));
+                    expected.push(entry(node));
+                }
+                entries.insert(at, entry(99));
+                expected.insert(at, entry(99));
+                assert_eq!(entries.as_slice(), expected, "{len} {at}");
+                assert_eq!(matches!(entries, Entries::Heap(_)), len >= INLINE);
             }
-            assert!(matches!(entries, Entries::Inline { .. }));
-            entries.insert(first, entry(first as u64));
-            assert!(matches!(entries, Entries::Heap(_)));
-            let expected: Vec<_> = (0..=INLINE as u64).map(entry).collect();
-            assert_eq!(entries.as_slice(), expected);
-            entries.insert(0, entry(99));
-            assert_eq!(entries.as_slice()[0], entry(99));
         }
     }
 }
