@@ -15,11 +15,13 @@ const TARGETS: &[(&str, &str)] = &[
     ("driver", "fuzz"),
     ("node", "fuzz"),
     ("dmutex", "fuzz"),
+    ("detector", "fuzz"),
+    ("election", "fuzz"),
 ];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, wal, raft, smr, txn, driver, node, dmutex
+    /// One crate only: transport, wal, raft, smr, txn, driver, node, dmutex, detector, election
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]

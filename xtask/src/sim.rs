@@ -9,12 +9,16 @@ use crate::workspace::Workspace;
 /// Protocols whose seeds are a program with flags of its own, the example `sim` of the package.
 const PROGRAMS: &[(&str, &str)] = &[("raft", "quorate-raft")];
 /// Protocols whose seeds are the test `sim` of the package; it reads `QUORATE_SEEDS`.
-const TESTS: &[(&str, &str)] =
-    &[("smr", "quorate-smr"), ("dmutex", "quorate-dmutex"), ("election", "quorate-election")];
+const TESTS: &[(&str, &str)] = &[
+    ("smr", "quorate-smr"),
+    ("dmutex", "quorate-dmutex"),
+    ("detector", "quorate-detector"),
+    ("election", "quorate-election"),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One protocol: raft, smr, dmutex, election, txn; all of them by default
+    /// One protocol: raft, smr, dmutex, detector, election; all of them by default
     protocol: Option<String>,
     /// How many seeds to run of each
     #[arg(long, conflicts_with = "seed")]
