@@ -15,12 +15,15 @@ const TARGETS: &[(&str, &str)] = &[
     ("driver", "fuzz"),
     ("node", "fuzz"),
     ("dmutex", "fuzz"),
+    ("detector", "fuzz"),
+    ("election", "fuzz"),
     ("clocks", "fuzz"),
 ];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One crate only: transport, wal, raft, smr, txn, driver, node, dmutex, clocks
+    /// One crate only: transport, wal, raft, smr, txn, driver, node, dmutex, detector, election,
+    /// clocks
     target: Option<String>,
     /// How many inputs for each decoder
     #[arg(long, default_value_t = 1_000_000)]

@@ -15,26 +15,29 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 /// Protocols whose seeds are the test `sim` of the package, and how many are usual; it reads
 /// `QUORATE_SEEDS`.
-const TESTS: &[(&str, &str, u64)] =
-    &[("election", "quorate-election", 200), ("clocks", "quorate-clocks", 1000)];
+const TESTS: &[(&str, &str, u64)] = &[
+    ("detector", "quorate-detector", 200),
+    ("election", "quorate-election", 200),
+    ("clocks", "quorate-clocks", 1000),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One protocol: raft, smr, dmutex, election, txn, clocks; all of them by default
+    /// One protocol: raft, smr, dmutex, txn, detector, election, clocks; all of them by default
     protocol: Option<String>,
     /// How many seeds to run of each
     #[arg(long, conflicts_with = "seed")]
     seeds: Option<u64>,
-    /// The first seed of the range, of raft
+    /// The first seed of the range
     #[arg(long, conflicts_with = "seed")]
     start: Option<u64>,
-    /// Run this one seed of raft, and show its story
+    /// Run this one seed of one protocol again; its story with --trace behind `--`
     #[arg(long)]
     seed: Option<u64>,
-    /// Stop after so many minutes, whatever is left, of raft
+    /// Stop after so many minutes, whatever is left, of each protocol
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
-    /// Passed on to the simulator of raft
+    /// Passed on to the simulator
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
@@ -48,11 +51,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
     }
-    // One seed, a range or a time is raft's alone.
+    // One seed, a range or a time only the programs take; one seed is of raft unless said.
     let narrow = args.seed.is_some() || args.start.is_some() || args.minutes.is_some();
-    if narrow && only.is_some_and(|only| only != "raft") {
-        bail!("--seed, --start and --minutes are for raft");
+    if narrow && let Some((name, ..)) = TESTS.iter().find(|(name, ..)| only == Some(*name)) {
+        bail!("--seed, --start and --minutes are not for {name}: give it --seeds");
     }
+    let only = if args.seed.is_some() { only.or(Some("raft")) } else { only };
     for (name, package) in PROGRAMS {
         if only.is_none_or(|only| only == *name) {
             workspace.require(package, "example", "sim")?;

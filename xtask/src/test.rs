@@ -20,6 +20,7 @@ const SEEDS: &[(&str, &str, u64)] = &[
     ("quorate-smr", "laws", 1000),
     ("quorate-dmutex", "sim", 300),
     ("quorate-dmutex", "laws", 2000),
+    ("quorate-detector", "sim", 300),
     ("quorate-detector", "laws", 1000),
     ("quorate-election", "sim", 200),
     ("quorate-election", "laws", 1000),

@@ -6,8 +6,13 @@ use crate::run::say;
 use crate::workspace::Workspace;
 
 /// Where the stories are: one line for each `(package, test)`.
-const TRACES: &[(&str, &str)] =
-    &[("quorate-raft", "trace"), ("quorate-dmutex", "trace"), ("quorate-txn", "trace")];
+const TRACES: &[(&str, &str)] = &[
+    ("quorate-raft", "trace"),
+    ("quorate-dmutex", "trace"),
+    ("quorate-txn", "trace"),
+    ("quorate-detector", "trace"),
+    ("quorate-election", "trace"),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -250,3 +250,13 @@ impl Machine for Heartbeats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_costs_as_many_bytes_as_the_readme_says() {
+        assert_eq!(size_of::<Watch>(), 144);
+    }
+}

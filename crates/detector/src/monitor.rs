@@ -145,7 +145,7 @@ impl Monitor {
 /// Minus the decimal logarithm of the chance to be more than `z` deviations late.
 fn phi(z: f64) -> f64 {
     if z < FAR {
-        return -libm::log10(0.5 * libm::erfc(z / ROOT_TWO)).min(0.0);
+        return 0.0 - libm::log10(0.5 * libm::erfc(z / ROOT_TWO)).min(0.0);
     }
     // The expansion to its second term is a little below the true chance, so phi steps up here.
     let z = z.min(1e9);

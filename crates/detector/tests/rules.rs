@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use quorate_detector::{
-    Config, Event, Fixed, Heartbeats, Message, Monitor, Reply, Request, Status,
+    Config, Error, Event, Fixed, Heartbeats, Message, Monitor, Phi, PhiParams, Reply, Request,
+    Status,
 };
 use quorate_sim::script::{Crash, Script};
 use quorate_transport::{Incarnation, LinkState, Machine, NodeId};
@@ -130,4 +131,84 @@ fn requests_are_answered() {
     let id = stage.request(N1, Request::Members);
     let Some(Reply::Members(all)) = stage.answer(N1, id) else { panic!("members") };
     assert_eq!((all.len(), all[0].node, all[0].status), (1, N2, Status::Alive));
+}
+
+#[test]
+fn a_stranger_and_an_echo_of_this_node_are_counted_and_ignored() {
+    let mut stage = fixed();
+    stage.run();
+    let refused = stage.node(N1).stats().refused;
+    stage.inject(NodeId(9), N1, Message::Heartbeat { number: 50 });
+    stage.inject(N1, N1, Message::Heartbeat { number: 50 });
+    assert_eq!(stage.node(N1).stats().refused, refused + 2);
+    assert!(stage.node(N1).status(stage.now(), NodeId(9)).is_none());
+}
+
+#[test]
+fn phi_tolerates_what_it_has_seen_and_a_fixed_timeout_does_not() {
+    let stage = |monitor: Monitor| -> Stage {
+        Script::new(2, move |start| {
+            let mut config = Config::new([N1, N2].into_iter().filter(|n| *n != start.node));
+            config.monitor = monitor;
+            Heartbeats::new(start, config).expect("a valid configuration")
+        })
+    };
+    let fixed = Monitor::Fixed(Fixed { timeout: MS * 400 });
+    let phi = Monitor::Phi(Phi::new(MS * 100, PhiParams::default()));
+    let suspicions = [fixed, phi].map(|monitor| {
+        let mut stage = stage(monitor);
+        stage.run();
+        for number in 2..60 {
+            let until = stage.now().as_nanos() / 1_000_000 + [50, 350, 650][number as usize % 3];
+            alone(&mut stage, until);
+            let now = stage.now();
+            stage.advance(MS * until as u32 - now.since(quorate_transport::Time::ZERO));
+            stage.inject(N2, N1, Message::Heartbeat { number });
+        }
+        let early = stage.events(N1).len();
+        (early, stage.node(N1).stats().suspicions)
+    });
+    assert_eq!(suspicions[0].1, 20, "each interval of 650 ms");
+    assert!(suspicions[1].1 < 8, "phi has learned: {suspicions:?}");
+}
+
+/// Each change of a valid configuration, and the field it breaks.
+#[test]
+fn every_rule_of_the_configuration_is_kept() {
+    type Change = fn(&mut Config);
+    fn phi(change: fn(&mut PhiParams)) -> Monitor {
+        let mut params = PhiParams::default();
+        change(&mut params);
+        Monitor::Phi(Phi::new(MS * 100, params))
+    }
+    const YEARS: Duration = Duration::from_secs(2 * 365 * 86_400);
+    let broken: [(&str, &str, Change); 15] = [
+        ("peers", "1024", |c| c.peers = (2..1027).map(NodeId).collect()),
+        ("peers", "twice", |c| c.peers.push(N2)),
+        ("peers", "this node", |c| c.peers.push(N1)),
+        ("heartbeat_interval", "1 ms", |c| c.heartbeat_interval = Duration::from_micros(999)),
+        ("heartbeat_interval", "a year", |c| c.heartbeat_interval = YEARS),
+        ("monitor", "sensible", |c| c.monitor = Monitor::Fixed(Fixed { timeout: Duration::ZERO })),
+        ("monitor", "sensible", |c| c.monitor = Monitor::Fixed(Fixed { timeout: YEARS })),
+        ("monitor", "sensible", |c| c.monitor = phi(|params| params.threshold = f64::NAN)),
+        ("monitor", "sensible", |c| c.monitor = phi(|params| params.deviation_min = YEARS)),
+        ("monitor", "sensible", |c| c.monitor = phi(|params| params.memory = 3)),
+        ("monitor", "interval", |c| c.monitor = Monitor::Fixed(Fixed { timeout: MS * 100 })),
+        ("failure_after", "1 ms", |c| c.failure_after = Duration::ZERO),
+        ("failure_after", "a year", |c| c.failure_after = YEARS),
+        ("stall_max", "1 ms", |c| c.stall_max = Duration::ZERO),
+        ("stall_max", "a year", |c| c.stall_max = YEARS),
+    ];
+    let valid = Config::new([N2]);
+    assert_eq!(valid.validate(N1), Ok(()));
+    for (field, rule, change) in broken {
+        let mut config = valid.clone();
+        change(&mut config);
+        match config.validate(N1) {
+            Err(Error::Config { field: f, rule: r }) => {
+                assert!(f == field && r.contains(rule), "{field} {rule}: {f} {r}");
+            }
+            other => panic!("{field} {rule}: {other:?}"),
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub struct Bully {
     term: Term,
     /// The record of it.
     ticket: Ticket,
-    leader: Option<NodeId>,
+    belief: Option<Advisory>,
     role: Role,
     /// When the present wait ends, whatever it is for.
     wake_at: Option<Time>,
@@ -51,7 +51,7 @@ impl Bully {
     /// Whom this node believes to lead; an opinion that other nodes need not share.
     #[must_use]
     pub fn advisory(&self) -> Option<Advisory> {
-        self.leader.map(|leader| Advisory { by: self.me, leader, term: self.term })
+        self.belief
     }
 
     /// The greatest term heard of.
@@ -94,9 +94,16 @@ impl Bully {
     }
 
     fn forget_leader(&mut self, out: Out<'_>) {
-        if let Some(last) = self.advisory() {
-            self.leader = None;
+        if let Some(last) = self.belief.take() {
             out.emit(Event::Doubted(last));
+        }
+    }
+
+    /// Believes in a leader in the present term; tells so unless it did before.
+    fn believe(&mut self, leader: NodeId, out: Out<'_>) {
+        let belief = Advisory { by: self.me, leader, term: self.term };
+        if self.belief.replace(belief) != Some(belief) {
+            out.emit(Event::Believed(belief));
         }
     }
 
@@ -125,9 +132,8 @@ impl Bully {
         }
         self.remember(Term(self.term.0 + 1), out);
         self.role = Role::Leader;
-        self.leader = Some(self.me);
         self.stats.won += 1;
-        out.emit(Event::Believed(Advisory { by: self.me, leader: self.me, term: self.term }));
+        self.believe(self.me, out);
         self.announce(now, out);
     }
 
@@ -196,30 +202,23 @@ impl Bully {
     }
 
     fn on_coordinator(&mut self, now: Time, from: NodeId, term: Term, out: Out<'_>) {
-        let higher = self.leader.is_some_and(|leader| leader > from);
+        let higher = self.belief.is_some_and(|belief| belief.leader > from);
         if term < self.term || (term == self.term && from > self.me && higher) {
             self.stats.refused += 1; // overtaken, or of the lesser of one term's two
             return;
         }
-        let (known, later) = (self.leader, term > self.term);
+        if term > self.term {
+            self.remember(term, out);
+        }
         if from < self.me {
-            if later {
-                self.remember(term, out);
-            }
             if matches!(self.role, Role::Follower | Role::Leader) {
                 self.elect(now, out);
             }
             return;
         }
-        if later {
-            self.remember(term, out);
-        }
         self.role = Role::Follower;
-        self.leader = Some(from);
         self.wake_at = self.config.announce_interval.map(|_| now + self.config.leader_timeout);
-        if later || known != Some(from) {
-            out.emit(Event::Believed(Advisory { by: self.me, leader: from, term }));
-        }
+        self.believe(from, out);
     }
 
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_>) {
@@ -251,7 +250,7 @@ impl Machine for Bully {
             me: start.node,
             term: Term(0),
             ticket: Ticket::ZERO,
-            leader: None,
+            belief: None,
             role: Role::Follower,
             wake_at: None,
             stats: Stats::default(),
@@ -289,7 +288,8 @@ impl Machine for Bully {
         into.u64(rename.node(self.me).0);
         into.u64(self.term.0);
         into.u64(self.ticket.0);
-        into.option(self.leader.map(|node| rename.node(node).0));
+        into.option(self.belief.map(|belief| rename.node(belief.leader).0));
+        into.option(self.belief.map(|belief| belief.term.0));
         into.u64(self.role as u64);
         into.option(self.wake_at.map(|at| at.as_nanos().wrapping_sub(now.as_nanos())));
     }

@@ -288,7 +288,8 @@ impl QuorumLease {
             }
             Body::PreVoted => self.on_pre_voted(now, from, term, out),
             Body::Vote => self.on_vote(now, from, term, out),
-            Body::Voted => self.on_voted(now, from, term, out),
+            Body::Voted { to } if to == self.me.incarnation => self.on_voted(now, from, term, out),
+            Body::Voted { .. } => self.stats.refused += 1,
             Body::Renew { round } => self.on_renew(now, from, term, round, out),
             Body::Renewed { round } => self.on_renewed(now, from, term, round, out),
             Body::Resign => self.on_resign(now, from, term),
@@ -323,7 +324,7 @@ impl QuorumLease {
         }
         self.promise(now, from);
         self.wait(now);
-        out.send(from.node, self.message(Body::Voted));
+        out.send(from.node, self.message(Body::Voted { to: from.incarnation }));
     }
 
     fn on_voted(&mut self, now: Time, from: Peer, term: Term, out: Out<'_>) {

@@ -1,6 +1,6 @@
 //! What nodes tell each other, and what they must remember.
 
-use quorate_transport::{Decoder, Encoder, Peer, Wire, WireError};
+use quorate_transport::{Decoder, Encoder, Incarnation, Peer, Wire, WireError};
 use serde::{Deserialize, Serialize};
 
 use crate::types::Term;
@@ -29,7 +29,10 @@ pub enum Body {
     /// Elect me.
     Vote,
     /// You have my vote, and nobody else has it for a lease.
-    Voted,
+    Voted {
+        /// Which life of the candidate has it: the answer may reach a process that did not ask.
+        to: Incarnation,
+    },
     /// I lead; promise me another lease.
     Renew {
         /// Rises with each.

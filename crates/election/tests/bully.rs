@@ -92,6 +92,7 @@ fn every_wait_times_out() {
     let waits_until = stage.node(N1).deadline().expect("a wait");
     assert_eq!(waits_until, stage.now() + MS * 1000);
     let before = stage.node(N1).stats().elections;
+    stage.advance(MS * 10);
     stage.inject(N3, N1, bully::Message { term: Term(0), body: bully::Body::Answer });
     assert_eq!(stage.node(N1).deadline(), Some(waits_until), "a second ANSWER wins no time");
     stage.timer(N1);
@@ -120,6 +121,18 @@ fn a_leader_that_announces_itself_again_ends_a_split() {
     stage.run();
     assert_eq!(coordinators(&stage), [N3]);
     assert_eq!(stage.node(N1).advisory().map(|a| a.leader), Some(N3));
+}
+
+#[test]
+fn a_lower_node_that_announces_itself_is_bullied_at_once() {
+    let mut stage = led_bullies(3);
+    let announced = |term| bully::Message { term: Term(term), body: bully::Body::Coordinator };
+    stage.inject(N1, N3, announced(4));
+    assert_eq!(stage.node(N3).advisory().map(|a| (a.leader, a.term)), Some((N3, Term(5))));
+    stage.inject(N1, N2, announced(4));
+    assert_eq!(stage.node(N2).advisory(), None, "it asks those above it");
+    stage.run();
+    assert_eq!(coordinators(&stage), [N3]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_election::{Body, Bully, Config, Message, QuorumLease, Request, Term, bully};
 use quorate_sim::laws::{Subject, check};
-use quorate_transport::{Machine, NodeId, Rng, Start};
+use quorate_transport::{Incarnation, Machine, NodeId, Rng, Start};
 
 fn term(rng: &mut Rng) -> Term {
     Term(match rng.below(20) {
@@ -21,7 +21,7 @@ fn message(rng: &mut Rng) -> Message {
         0 => Body::PreVote,
         1 => Body::PreVoted,
         2 => Body::Vote,
-        3 => Body::Voted,
+        3 => Body::Voted { to: Incarnation(rng.below(4)) },
         4 => Body::Renew { round },
         5 => Body::Renewed { round },
         6 => Body::Resign,
@@ -37,7 +37,7 @@ fn contradiction(node: &QuorumLease, sent: &[(NodeId, Message)]) -> Result<(), S
         if binds && node.term() < message.term {
             return Err(format!("{message:?} was sent to {to}, the term is {:?}", node.term()));
         }
-        let voted = message.body == Body::Voted && message.term == node.term();
+        let voted = matches!(message.body, Body::Voted { .. }) && message.term == node.term();
         if voted && node.vote().map(|peer| peer.node) != Some(*to) {
             return Err(format!("{to} had the vote, now {:?} has it", node.vote()));
         }

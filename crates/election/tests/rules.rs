@@ -89,6 +89,19 @@ fn a_lease_counts_from_when_the_promise_was_asked_for() {
 }
 
 #[test]
+fn a_promise_lasts_longer_than_the_lease_by_the_bound_on_the_clocks() {
+    let mut stage = led_leases(3, N1);
+    let answers = |stage: &mut Leases| {
+        stage.inject(N3, N2, Message { config: 1, term: Term(2), body: Body::PreVote });
+        stage.lose(|flight| flight.message.body == Body::PreVoted)
+    };
+    stage.advance(Duration::from_secs(1) + MS); // a second and 1000 ppm since it was received
+    assert_eq!(answers(&mut stage), 0);
+    stage.advance(Duration::from_nanos(1));
+    assert_eq!(answers(&mut stage), 1);
+}
+
+#[test]
 fn only_promises_of_a_majority_of_voters_extend_a_lease() {
     let mut stage = led_leases(5, N1);
     stage.timer(N1);
@@ -119,6 +132,8 @@ fn whoever_resigns_has_no_lease_and_the_next_waits_for_none() {
     let lost = Event::Lost { token, why: Lost::Resigned };
     assert_eq!(stage.events(N1).last(), Some(&lost));
     assert_eq!(stage.node(N2).leader(), None);
+    let wait_max = Some(stage.now() + MS * 300);
+    assert!(stage.node(N1).deadline() <= wait_max, "its promise to itself is void too");
     let resigned = stage.now();
     stage.timer(N2);
     stage.run();
@@ -186,6 +201,8 @@ fn a_leader_whose_timer_is_late_by_a_quarter_of_its_lease_gives_it_up() {
     let status = Reply::Status { term: Term(1), leader: None, guard: None };
     assert_eq!(stage.answer(N1, id), Some(&status), "but it must be confirmed anew");
     assert_eq!(stage.events(N1).last(), Some(&Event::Lost { token, why: Lost::Stalled }));
+    let wait_max = Some(stage.now() + MS * 300);
+    assert!(stage.node(N1).deadline() <= wait_max, "its promise to itself is void too");
     stage.run();
     stage.timer(N2);
     stage.run();
@@ -239,7 +256,7 @@ fn an_election_costs_four_messages_a_peer_and_one_record_a_voter() {
         stage.run();
         let story = stage.take_story();
         let peers = n as usize - 1;
-        for body in ["body: PreVote ", "body: PreVoted ", "body: Vote ", "body: Voted "] {
+        for body in ["body: PreVote ", "body: PreVoted ", "body: Vote ", "body: Voted {"] {
             assert_eq!(lines(&story, body), peers, "{body} of {n}\n{story}");
         }
         assert_eq!(lines(&story, " persists "), n as usize, "{story}");
