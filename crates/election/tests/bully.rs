@@ -29,6 +29,8 @@ fn counted(count: u64, starter: u64) -> (u64, u64, u64) {
     }
     stage.run();
     assert_eq!(coordinators(&stage), [NodeId(count - 1)]);
+    let records = stage.take_story().lines().filter(|line| line.contains(" persists ")).count();
+    assert_eq!(records as u64, count - 1, "one at each node that lives");
     for node in (1..count).map(NodeId) {
         let leader = stage.node(node).advisory().map(|a| a.leader);
         assert_eq!(leader, Some(NodeId(count - 1)), "E3, E4: all follow the highest that lives");
@@ -120,6 +122,11 @@ fn a_leader_that_announces_itself_again_ends_a_split() {
     stage.timer(N3);
     stage.run();
     assert_eq!(coordinators(&stage), [N3]);
+    stage.take_story();
+    stage.timer(N3);
+    stage.run();
+    let story = stage.take_story();
+    assert_eq!(story.lines().count(), 2, "in rest n - 1 messages, and nothing else:\n{story}");
     assert_eq!(stage.node(N1).advisory().map(|a| a.leader), Some(N3));
 }
 

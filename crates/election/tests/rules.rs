@@ -145,6 +145,25 @@ fn whoever_resigns_has_no_lease_and_the_next_waits_for_none() {
 }
 
 #[test]
+fn a_vote_is_for_one_life_of_a_node() {
+    let mut stage = led_leases(3, N1);
+    stage.request(N1, Request::Resign);
+    stage.run();
+    let asks = Message { config: 1, term: Term(1), body: Body::Vote };
+    let votes = |stage: &mut Leases| {
+        stage.inject(N1, N2, asks);
+        stage.sync(N2);
+        stage.lose(|flight| matches!(flight.message.body, Body::Voted { .. }))
+    };
+    assert_eq!(votes(&mut stage), 1, "asked again, it says so again");
+    stage.request(N1, Request::Resign);
+    stage.advance(Duration::from_secs(2)); // no promise is in the way
+    stage.crash(N1, Crash::Kill);
+    stage.start(N1);
+    assert_eq!(votes(&mut stage), 0, "E1 another process might lead in the same term");
+}
+
+#[test]
 fn a_late_resignation_frees_no_promise_to_a_later_leader() {
     let mut stage = led_leases(3, N1);
     stage.request(N1, Request::Resign);
