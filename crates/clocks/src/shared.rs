@@ -9,7 +9,12 @@ use crate::lamport::{after, raises};
 use crate::stamp::LamportTime;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Lamport's logical clock, shared by threads; every operation is wait-free. [Lamport 1978]
+/// Lamport's logical clock, shared by threads. [Lamport 1978]
+///
+/// A tick is one fetch-and-add, an old stamp costs one load, and a new one an atomic maximum: one
+/// instruction where the processor has it (Arm with LSE), else, on x86 too, a compare-and-set that
+/// is tried again only after another thread has moved the clock towards the stamp, and never once
+/// the clock has reached it. So every operation ends in a bounded number of steps.
 ///
 /// Each stamp is what one fetch-and-add returned, so no two events share one; an observation is a
 /// fetch-and-max, so a concurrent event is never overwritten. A load, a maximum and a store, the
