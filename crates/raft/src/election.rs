@@ -34,6 +34,7 @@ impl Raft {
             (self.term, self.vote) = (term, None);
         }
         self.role = Role::Follower;
+        self.role_changed = true;
         self.leader = None;
         self.contact = None;
         // What is committed is in every later leader's log. [Raft §5.4]
@@ -51,6 +52,7 @@ impl Raft {
         self.contact = None;
         self.ack_due = false;
         self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
+        self.role_changed = true;
         self.reset_election(now);
         let (last, last_term) = (self.log.last(), self.log.last_term());
         let message = Message::PreVote { term: self.term.next(), last, last_term };
@@ -71,6 +73,7 @@ impl Raft {
         self.matched = self.commit;
         self.ack_due = false;
         self.role = Role::Candidate { votes: BTreeSet::new(), own: self.vote_ticket };
+        self.role_changed = true;
         self.reset_election(now);
         let (last, last_term) = (self.log.last(), self.log.last_term());
         let message = Message::Vote { term: self.term, last, last_term, transfer };

@@ -22,6 +22,7 @@ impl Raft {
         if !matches!(self.role, Role::Follower) {
             self.become_follower(now, self.term, out);
         }
+        self.role_changed |= self.leader != Some(leader);
         self.leader = Some(leader);
         self.contact = Some(now);
         self.postpone_election(now);

@@ -72,6 +72,7 @@ impl Raft {
             transfer: None,
         }));
         self.leader = Some(self.node);
+        self.role_changed = true;
         self.contact = None;
         self.append_own(Batch::noop(first, self.term), out);
         // The heartbeat is due at once, and the timer will find it so.

@@ -47,6 +47,10 @@ pub(crate) enum Fit {
 pub(crate) struct Log {
     base: Index,
     base_term: Term,
+    /// The last entry, its term and the bytes up to it: asked for at every step.
+    last: Index,
+    last_term: Term,
+    last_bytes: u64,
     slots: VecDeque<Slot>,
     /// Payload bytes up to `base`.
     base_bytes: u64,
@@ -59,15 +63,18 @@ impl Log {
     }
 
     pub(crate) fn last(&self) -> Index {
-        self.slots.back().map_or(self.base, |slot| slot.last)
+        self.last
     }
 
     pub(crate) fn last_term(&self) -> Term {
-        self.slots.back().map_or(self.base_term, |slot| slot.term)
+        self.last_term
     }
 
     /// The term of an entry; `None` where it is compacted or not yet here.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.last {
+            return Some(self.last_term); // nearly always
+        }
         if index == self.base {
             return Some(self.base_term);
         }
@@ -92,15 +99,14 @@ impl Log {
 
     /// Payload bytes of the entries after `index`, to the view.
     pub(crate) fn bytes_after(&self, index: Index) -> u64 {
-        let all = self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
-        all - self.bytes_upto(index)
+        self.last_bytes - self.bytes_upto(index)
     }
 
     /// Payload bytes of all entries up to `index`, to the view, since the log began. Compaction
     /// does not change it.
     pub(crate) fn bytes_upto(&self, index: Index) -> u64 {
         if index >= self.last() {
-            return self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
+            return self.last_bytes;
         }
         self.slot(index).map_or(self.base_bytes, |slot| slot.bytes)
     }
@@ -109,6 +115,9 @@ impl Log {
     /// end.
     pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket, u64)> {
         let slot = self.slot(from)?;
+        if slot.first == from && slot.last <= to {
+            return Some((slot.view.clone(), slot.ticket, slot.bytes)); // nearly always
+        }
         let view = slot.view.slice(from, to)?;
         Some((view, slot.ticket, slot.bytes))
     }
@@ -180,8 +189,8 @@ impl Log {
             self.truncate(view.first().previous());
         }
         assert!(view.first() == self.last().next(), "the log has no gap");
-        let before = self.slots.back().map_or(self.base_bytes, |slot| slot.bytes);
-        let bytes = before + view.payload_len() as u64;
+        let bytes = self.last_bytes + view.payload_len() as u64;
+        (self.last, self.last_term, self.last_bytes) = (view.last(), view.term(), bytes);
         self.slots.push_back(Slot::new(view, ticket, ticket, bytes));
     }
 
@@ -194,6 +203,14 @@ impl Log {
                 self.slots.push_back(Slot::new(view, slot.ticket, slot.home, bytes));
             }
         }
+        self.note_end();
+    }
+
+    fn note_end(&mut self) {
+        (self.last, self.last_term, self.last_bytes) = match self.slots.back() {
+            Some(slot) => (slot.last, slot.term, slot.bytes),
+            None => (self.base, self.base_term, self.base_bytes),
+        };
     }
 
     /// Drops whole views up to `index`; one that reaches beyond it stays whole.
@@ -210,12 +227,14 @@ impl Log {
             self.base_term = slot.term;
             self.base_bytes = slot.bytes;
         }
+        self.note_end();
     }
 
     /// Begins anew after a snapshot, or where a journal begins.
     pub(crate) fn reset(&mut self, base: Index, base_term: Term) {
         self.slots.clear();
         (self.base, self.base_term) = (base, base_term);
+        self.note_end();
     }
 
     /// The oldest record that still keeps an entry after `index`.

@@ -72,6 +72,8 @@ pub struct Raft {
     /// The journal was replayed from the middle and no snapshot covers what is missing.
     pub(crate) unanchored: bool,
     told: Option<(RoleName, Term, Option<NodeId>)>,
+    /// Role, term or leader may be others than those told.
+    pub(crate) role_changed: bool,
     pub(crate) stats: Stats,
 }
 
@@ -133,6 +135,7 @@ impl Machine for Raft {
             snapshots: Snapshots::default(),
             unanchored: false,
             told: None,
+            role_changed: true,
             stats: Stats::default(),
             config,
         })
@@ -168,7 +171,9 @@ impl Machine for Raft {
             Input::Stored(stored) => self.on_stored(now, stored, out),
             Input::Request { id, request } => self.on_request(now, id, request, out),
         }
-        self.tell_role(out);
+        if core::mem::take(&mut self.role_changed) {
+            self.tell_role(out);
+        }
     }
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {

@@ -206,6 +206,21 @@ impl<M: Machine> Outbox<M> {
         self.effects.push(Effect::Halt(Halt { rule, detail: detail.into() }));
     }
 
+    /// The first effect is the last, and the other way round.
+    pub(crate) fn reverse(&mut self) {
+        if self.effects.len() > 1 {
+            self.effects.reverse();
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Effect<M>> {
+        self.effects.pop()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.effects.clear();
+    }
+
     /// Adds an effect as it is.
     pub fn push(&mut self, effect: Effect<M>) {
         self.effects.push(effect);
