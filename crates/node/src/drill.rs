@@ -126,7 +126,7 @@ impl Resource for Accounts {
         }
         if let Err(error) = book.write() {
             tracing::error!(%error, "the account cannot be written: giving up");
-            std::process::exit(1); // carried out and not durable must not be told apart
+            std::process::exit(1); // what is not durable must not be reported as done
         }
     }
 

@@ -7,13 +7,11 @@ use quorate_detector::Status;
 /// Where this node stands.
 ///
 /// ```text
-///   Starting ──▶ Active ──▶ Stopping ──▶ Stopped
-///                  └──────── journal or snapshots failed ──────▶ Failed
+///   Active ──▶ Stopping ──▶ Stopped
+///      └──── journal or snapshots failed ────▶ Failed
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// It reads its journal and opens its sockets.
-    Starting,
     /// It serves.
     Active,
     /// It takes no more requests; what was appended reaches the disk.
@@ -27,7 +25,6 @@ pub enum Lifecycle {
 impl fmt::Display for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => f.write_str("starting"),
             Self::Active => f.write_str("active"),
             Self::Stopping => f.write_str("stopping"),
             Self::Stopped => f.write_str("stopped"),
