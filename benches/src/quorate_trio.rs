@@ -106,7 +106,7 @@ impl Trio {
     pub fn propose(&mut self, proposals: Proposals) {
         let (now, leader) = (self.now, self.leader);
         let (cell, hands) = &mut self.cells[leader];
-        cell.request(now, Request::Propose(proposals), hands);
+        cell.feed_request(now, Request::Propose(proposals), hands);
         self.run();
     }
 
@@ -153,7 +153,7 @@ impl Trio {
                 let (cell, hands) = &mut self.cells[at];
                 cell.settle(now, hands);
                 if hands.persisted > cell.durable_upto() {
-                    cell.durable(now, hands.persisted, hands);
+                    cell.feed_durable(now, hands.persisted, hands);
                     owed |= 1 << at;
                 }
                 touched |= self.deliver(at);
@@ -174,7 +174,7 @@ impl Trio {
             let at = peer.0 as usize - 1;
             to |= 1 << at;
             let (cell, hands) = &mut self.cells[at];
-            cell.handle(self.now, Input::Message { from, message }, hands);
+            cell.feed(self.now, Input::Message { from, message }, hands);
         }
         to
     }

@@ -170,7 +170,7 @@ impl System for Group {
         for (peer, known) in &member.known {
             let status = member.stepped.and_then(|now| machine.status(now, *peer));
             let Some(status) = status else { continue };
-            if status.status != known.status {
+            if status.status != known.status && host.cell(member.detector).is_settled() {
                 return Err(format!(
                     "{node} was told {:?} of {peer}, which is {:?}",
                     known.status, status.status

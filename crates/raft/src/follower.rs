@@ -79,8 +79,8 @@ impl Raft {
         self.ack_due = false;
         if let Some(leader) = self.leader {
             let durable = self.log.ticket_at(self.matched).max(self.vote_ticket);
-            let ack = Message::Appended { term: self.term, matched: self.matched };
-            out.send_after(durable, leader, ack);
+            let (term, matched) = (self.term, self.matched);
+            out.send_after_with(durable, leader, || Message::Appended { term, matched });
         }
     }
 
@@ -90,7 +90,7 @@ impl Raft {
         };
         assert!(first > self.commit, "what is committed is never replaced");
         let prev_term = self.log.term_at(first.previous()).unwrap_or(Term::ZERO);
-        let ticket = out.persist(Record::Append { prev_term, views: views.clone() });
+        let ticket = out.persist_with(|| Record::Append { prev_term, views: views.clone() });
         match views {
             Views::None => {}
             Views::One(view) => self.log.append(view, ticket),

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use quorate_transport::{LinkState, NodeId, Outbox, RequestId, RequestRange, Time};
+use quorate_transport::{LinkState, NodeId, Outbox, RequestId, RequestRange, Ticket, Time};
 
 use crate::batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View};
 use crate::message::Message;
@@ -165,7 +165,8 @@ impl Raft {
 
     fn append_own(&mut self, batch: Batch, out: Out<'_>) {
         let view = View::from(batch);
-        let ticket = out.persist(Record::append(self.log.last_term(), view.clone()));
+        let prev_term = self.log.last_term();
+        let ticket = out.persist_with(|| Record::append(prev_term, view.clone()));
         self.log.append(view, ticket);
     }
 
@@ -181,9 +182,9 @@ impl Raft {
             let known = self.commit.min(progress.matched);
             if progress.commit_sent < known {
                 progress.commit_sent = known;
-                let message = Message::Commit { term: self.term, commit: self.commit };
+                let (term, commit) = (self.term, self.commit);
                 // A majority stands behind the commit index, not this node's disk.
-                out.send_eager(peer, message);
+                out.send_after_with(Ticket::ZERO, peer, || Message::Commit { term, commit });
             }
         }
         self.role = Role::Leader(leader);
@@ -205,7 +206,8 @@ impl Raft {
             self.stats.appends_sent += 1;
             let (term, commit) = (self.term, self.commit);
             // Entries travel while this node's own disk works: its replica counts once durable.
-            out.send_eager(peer, Message::Append { term, prev, prev_term, commit, views });
+            let message = || Message::Append { term, prev, prev_term, commit, views };
+            out.send_after_with(Ticket::ZERO, peer, message);
         }
     }
 

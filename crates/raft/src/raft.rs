@@ -479,7 +479,7 @@ impl Raft {
             self.emitted = view.last();
             self.emitted_bytes = bytes;
             self.emit_gate = self.emit_gate.max(ticket);
-            out.emit_after(self.emit_gate, Event::Committed(view));
+            out.emit_after_with(self.emit_gate, || Event::Committed(view));
         }
     }
 

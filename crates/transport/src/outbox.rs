@@ -112,6 +112,8 @@ impl<M: Machine> fmt::Debug for Effect<M> {
 pub struct Outbox<M: Machine> {
     effects: Vec<Effect<M>>,
     last: Ticket,
+    /// One of them is a halt.
+    halts: bool,
 }
 
 impl<M: Machine> Default for Outbox<M> {
@@ -130,7 +132,7 @@ impl<M: Machine> Outbox<M> {
     /// An empty outbox; the next record gets the ticket after `last`.
     #[must_use]
     pub fn new(last: Ticket) -> Self {
-        Self { effects: Vec::new(), last }
+        Self { effects: Vec::new(), last, halts: false }
     }
 
     /// The ticket of the last record persisted.
@@ -146,6 +148,15 @@ impl<M: Machine> Outbox<M> {
         self.last
     }
 
+    /// As [`persist`](Self::persist), with a record that is made where it is to lie.
+    pub fn persist_with(&mut self, record: impl FnOnce() -> M::Record) -> Ticket {
+        self.last = self.last.next();
+        let ticket = self.last;
+        let effect = || Effect::Persist { ticket, record: record() };
+        self.effects.extend(core::iter::once_with(effect));
+        ticket
+    }
+
     /// Tells a peer, once all that was persisted before is durable.
     pub fn send(&mut self, to: NodeId, message: M::Message) {
         self.send_after(self.last, to, message);
@@ -154,6 +165,17 @@ impl<M: Machine> Outbox<M> {
     /// Tells a peer, once the record of `after` is durable, whatever was persisted since.
     pub fn send_after(&mut self, after: Ticket, to: NodeId, message: M::Message) {
         self.effects.push(Effect::Send { to, message, after });
+    }
+
+    /// As [`send_after`](Self::send_after), with a message that is made where it is to lie.
+    pub fn send_after_with(
+        &mut self,
+        after: Ticket,
+        to: NodeId,
+        message: impl FnOnce() -> M::Message,
+    ) {
+        let effect = || Effect::Send { to, message: message(), after };
+        self.effects.extend(core::iter::once_with(effect));
     }
 
     /// Tells a peer at once. Each use says why nothing durable stands behind the message.
@@ -169,6 +191,12 @@ impl<M: Machine> Outbox<M> {
     /// Tells the local application, once the record of `after` is durable.
     pub fn emit_after(&mut self, after: Ticket, event: M::Event) {
         self.effects.push(Effect::Emit { event, after });
+    }
+
+    /// As [`emit_after`](Self::emit_after), with an event that is made where it is to lie.
+    pub fn emit_after_with(&mut self, after: Ticket, event: impl FnOnce() -> M::Event) {
+        let effect = || Effect::Emit { event: event(), after };
+        self.effects.extend(core::iter::once_with(effect));
     }
 
     /// Tells the local application at once. Each use says why.
@@ -203,26 +231,16 @@ impl<M: Machine> Outbox<M> {
 
     /// Stops this machine: `rule` can no longer be kept.
     pub fn halt(&mut self, rule: &'static str, detail: impl Into<String>) {
-        self.effects.push(Effect::Halt(Halt { rule, detail: detail.into() }));
+        self.push(Effect::Halt(Halt { rule, detail: detail.into() }));
     }
 
-    /// The first effect is the last, and the other way round.
-    pub(crate) fn reverse(&mut self) {
-        if self.effects.len() > 1 {
-            self.effects.reverse();
-        }
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Effect<M>> {
-        self.effects.pop()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.effects.clear();
+    pub(crate) fn halts(&self) -> bool {
+        self.halts
     }
 
     /// Adds an effect as it is.
     pub fn push(&mut self, effect: Effect<M>) {
+        self.halts |= matches!(effect, Effect::Halt(_));
         self.effects.push(effect);
     }
 

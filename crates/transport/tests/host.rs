@@ -151,8 +151,26 @@ fn each_effect_waits_for_its_own_gate_and_no_other() {
 
     host.durable(NOW, BurstId(1), &mut world);
     assert_eq!(take(&mut world.0), ["send n2 2", "send n2 1"]);
-    assert_eq!(take(&mut host.port(puppet).0), ["answer 0..=0 4", "event 102"]);
+    assert_eq!(take(&mut host.port(puppet).0), ["answer 0..=0 4"]);
     assert_eq!(host.settle(NOW, &mut world), None);
+    assert_eq!(take(&mut host.port(puppet).0), ["event 102"], "what it says to that, at the end");
+}
+
+#[test]
+fn the_effects_of_a_burst_leave_at_its_end_in_order() {
+    let (mut host, puppet, mut world) = host();
+    host.request(NOW, puppet, Ask::Gates, &mut world);
+    host.timer(NOW, &mut world);
+    host.request(NOW, puppet, Ask::Gates, &mut world);
+    assert!(world.0.is_empty() && host.port(puppet).0.is_empty());
+    assert!(!host.cell(puppet).is_settled());
+    assert_eq!(host.settle(NOW, &mut world), Some(BurstId(1)), "one burst of the journal");
+    let [first, second] = [
+        ["append p1/g0 t1", "append p1/g0 t2", "send n2 3"],
+        ["append p1/g0 t3", "append p1/g0 t4", "send n2 3"],
+    ];
+    assert_eq!(take(&mut world.0), [first, second].concat());
+    assert!(host.cell(puppet).is_settled());
 }
 
 #[test]
@@ -165,6 +183,7 @@ fn a_burst_becomes_durable_whole_and_in_order() {
     assert!(!host.is_open(), "too much waits for the disk");
     host.durable(NOW, BurstId(2), &mut world);
     assert!(host.is_open());
+    host.settle(NOW, &mut world);
     let heard = take(&mut host.port(puppet).0);
     assert_eq!(heard, ["answer 0..=0 4", "answer 1..=1 4", "event 102", "event 104"]);
 }
@@ -174,6 +193,7 @@ fn requests_are_numbered_consecutively_and_may_share_an_answer() {
     let (mut host, puppet, mut world) = host();
     host.request(NOW, puppet, Ask::Sleep(NOW), &mut world);
     host.request(NOW, puppet, Ask::Pair, &mut world);
+    host.settle(NOW, &mut world);
     assert_eq!(take(&mut host.port(puppet).0), ["answer 0..=1 5"]);
 }
 
@@ -181,6 +201,8 @@ fn requests_are_numbered_consecutively_and_may_share_an_answer() {
 fn nothing_leaves_a_machine_that_has_stopped() {
     let (mut host, puppet, mut world) = host();
     host.request(NOW, puppet, Ask::Halt, &mut world);
+    assert_eq!(world.0.last().unwrap(), "halted p1/g0", "at once, and nothing is fed to it again");
+    host.request(NOW, puppet, Ask::Gates, &mut world);
     host.settle(NOW, &mut world);
     host.durable(NOW, BurstId(1), &mut world);
     host.request(NOW, puppet, Ask::Gates, &mut world);
@@ -199,6 +221,7 @@ fn tickets_go_on_after_a_restart() {
     host.skip_released(KEY, Ticket(20));
     host.start(NOW, &mut world);
     host.request(NOW, puppet, Ask::Gates, &mut world);
+    host.settle(NOW, &mut world);
     assert_eq!(host.machine(puppet).replayed, [9]);
     assert_eq!(take(&mut world.0)[0], "append p1/g0 t21");
 }
@@ -208,8 +231,10 @@ fn timers_fire_when_due_and_frames_for_nobody_are_counted() {
     let (mut host, puppet, mut world) = host();
     host.request(NOW, puppet, Ask::Sleep(Time::from_millis(5)), &mut world);
     host.timer(Time::from_millis(4), &mut world);
+    host.settle(NOW, &mut world);
     assert!(host.port(puppet).0.is_empty());
     host.timer(Time::from_millis(5), &mut world);
+    host.settle(NOW, &mut world);
     assert_eq!(take(&mut host.port(puppet).0), ["event 8"]);
 
     let from = Peer { node: NodeId(2), incarnation: Incarnation(1) };
@@ -217,6 +242,7 @@ fn timers_fire_when_due_and_frames_for_nobody_are_counted() {
     host.message(NOW, from, &encode_message(KEY, &Word(3), scratch), &mut world);
     host.message(NOW, from, &encode_message(Key::new(9, 9), &Word(3), scratch), &mut world);
     host.message(NOW, from, &Frame::default(), &mut world);
+    host.settle(NOW, &mut world);
     assert_eq!(take(&mut host.port(puppet).0), ["event 3"]);
     let stats = host.stats();
     assert_eq!((stats.frames, stats.strangers, stats.malformed), (3, 1, 1));

@@ -125,7 +125,7 @@ impl<M: Machine, P: Port<M>> Slot<M, P> {
         shell: &mut dyn Shell,
     ) -> RequestId {
         let (cell, mut sink) = self.split(shell);
-        cell.request(now, request, &mut sink)
+        cell.feed_request(now, request, &mut sink)
     }
 
     fn split<'a>(&'a mut self, shell: &'a mut dyn Shell) -> (&'a mut Cell<M>, Encode<'a, P>) {
@@ -168,21 +168,21 @@ impl<M: Machine, P: Port<M>> Hosted for Slot<M, P> {
     ) -> Result<(), WireError> {
         let message = decode_message(frame)?;
         let (cell, mut sink) = self.split(shell);
-        cell.handle(now, Input::Message { from, message }, &mut sink);
+        cell.feed(now, Input::Message { from, message }, &mut sink);
         Ok(())
     }
 
     fn plain(&mut self, now: Time, input: Plain, shell: &mut dyn Shell) {
         let (cell, mut sink) = self.split(shell);
         let input = match input {
-            Plain::Durable { upto } => return cell.durable(now, upto, &mut sink),
+            Plain::Durable { upto } => return cell.feed_durable(now, upto, &mut sink),
             Plain::Started => Input::Started,
             Plain::Timer => Input::Timer,
             Plain::Link { peer, state } => Input::Link { peer, state },
             Plain::Checkpoint { before } => Input::Checkpoint { before },
             Plain::Stored(stored) => Input::Stored(stored),
         };
-        cell.handle(now, input, &mut sink);
+        cell.feed(now, input, &mut sink);
     }
 
     fn settle(&mut self, now: Time, shell: &mut dyn Shell) {
