@@ -116,6 +116,7 @@ impl Engine {
             }
             self.answer_probes();
             self.feed(now, &mut incoming);
+            self.host.flush(&mut self.hands); // who waits for this need not wait for the mail too
             more = self.mail(now);
             self.host.timer(now, &mut self.hands);
             self.end_burst(now);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use quorate_sim::linearizability::{Budget, MapOp, MapOutput, Operation, Verdict, check};
+use quorate_linearizability::{Budget, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_transport::Time;
 use tokio::time::{Instant, sleep};
 
@@ -185,7 +185,7 @@ fn linearizable(
     have: &BTreeMap<Vec<u8>, Vec<u8>>,
     (called, returned): (u64, u64),
 ) -> anyhow::Result<()> {
-    type Map = quorate_sim::linearizability::Map<Vec<u8>, Vec<u8>>;
+    type Map = quorate_linearizability::Map<Vec<u8>, Vec<u8>>;
     let at = Time::from_nanos;
     let mut history: Vec<Operation<Map>> = Vec::new();
     for (process, (row, asked, answered)) in report.history.iter().enumerate() {

@@ -4,7 +4,6 @@
 mod clock;
 pub mod explorer;
 pub mod laws;
-pub mod linearizability;
 pub mod marks;
 mod nemesis;
 mod net;
@@ -12,6 +11,8 @@ mod node;
 pub mod script;
 pub mod sweep;
 mod world;
+
+pub use quorate_linearizability as linearizability;
 
 pub use nemesis::{Fault, Plan};
 pub use net::Net;

@@ -203,8 +203,9 @@ impl<M: Machine> Cell<M> {
         self.halted.as_ref()
     }
 
+    /// In the middle of a burst: what was asked for so far goes to `sink` already, in order.
     #[inline]
-    fn flush(&mut self, sink: &mut impl Sink<M>) {
+    pub fn flush(&mut self, sink: &mut impl Sink<M>) {
         if !self.outbox.as_slice().is_empty() {
             self.carry_out(sink);
         }

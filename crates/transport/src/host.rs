@@ -327,6 +327,16 @@ impl Host {
         id
     }
 
+    /// In the middle of a burst: what the machines have asked for so far is carried out already, in
+    /// order. For a shell that has more inputs to feed, and others that wait for the answers.
+    pub fn flush(&mut self, shell: &mut dyn Shell) {
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        for slot in &self.touched {
+            self.slots[*slot].flush(shell);
+        }
+    }
+
     /// Ends a burst of inputs. What was appended since the last call is one burst of the journal,
     /// to be written and synced; `None` where nothing was.
     pub fn settle(&mut self, now: Time, shell: &mut dyn Shell) -> Option<BurstId> {

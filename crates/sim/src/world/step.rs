@@ -69,6 +69,9 @@ impl<S: System> World<S> {
         let now = slot.clock.local(true_now);
         let Some(life) = &mut slot.life else { return Ok(()) };
         input(life, now);
+        if self.streams.order.below(2) == 0 {
+            life.host.flush(&mut life.hands);
+        }
         self.drain(node);
         if self.streams.order.chance_ppm(self.plan.settle_ppm) {
             return self.settle(node);

@@ -43,6 +43,7 @@ pub(super) trait Hosted: Send {
         shell: &mut dyn Shell,
     ) -> Result<(), WireError>;
     fn plain(&mut self, now: Time, input: Plain, shell: &mut dyn Shell);
+    fn flush(&mut self, shell: &mut dyn Shell);
     fn settle(&mut self, now: Time, shell: &mut dyn Shell);
     fn take_appended(&mut self) -> Appended;
     fn deadline(&self) -> Option<Time>;
@@ -183,6 +184,11 @@ impl<M: Machine, P: Port<M>> Hosted for Slot<M, P> {
             Plain::Stored(stored) => Input::Stored(stored),
         };
         cell.feed(now, input, &mut sink);
+    }
+
+    fn flush(&mut self, shell: &mut dyn Shell) {
+        let (cell, mut sink) = self.split(shell);
+        cell.flush(&mut sink);
     }
 
     fn settle(&mut self, now: Time, shell: &mut dyn Shell) {

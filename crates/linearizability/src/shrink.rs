@@ -74,7 +74,7 @@ mod tests {
     use quorate_transport::Rng;
 
     use super::*;
-    use crate::linearizability::{Budget, MapOp, MapOutput, Register, Verdict, check};
+    use crate::{Budget, MapOp, MapOutput, Register, Verdict, check};
 
     /// Answered operations of one register that take effect one a tick, each open for a while.
     fn explainable(rng: &mut Rng) -> Vec<Operation<Register<u64>>> {

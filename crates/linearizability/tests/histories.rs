@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_sim::linearizability::{
+use quorate_linearizability::{
     Budget, Counterexample, Map, MapOp, MapOutput, Model, Operation, Register, Verdict, check,
 };
 use quorate_transport::{Rng, Time};

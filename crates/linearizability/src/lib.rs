@@ -1,13 +1,5 @@
-//! Was what the clients saw possible with one copy of the data, one operation at a time?
-//!
-//! A history is linearizable when each operation can be given one instant between its call and its
-//! return such that, in the order of these instants, a [`Model`] gives the outputs that were seen
-//! [Herlihy and Wing 1990]. The search is Wing and Gong's, with Lowe's memory of visited
-//! configurations [Lowe 2017], on each partition by itself [Horn and Kroening 2015].
-//!
-//! The problem is NP-complete: the cost grows with the number of operations open at once, hardly
-//! with the length. An operation without an answer stays open for ever, and each one can double the
-//! work; give writes unique values, and few of them unknown ends.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 mod map;
 mod search;
