@@ -153,7 +153,7 @@ impl Trio {
                 let (cell, hands) = &mut self.cells[at];
                 cell.settle(now, hands);
                 if hands.persisted > cell.durable_upto() {
-                    cell.feed_durable(now, hands.persisted, hands);
+                    cell.durable(now, hands.persisted, hands);
                     owed |= 1 << at;
                 }
                 touched |= self.deliver(at);

@@ -74,14 +74,20 @@ impl Raft {
         self.advance_commit(commit.min(self.matched), out);
     }
 
-    /// Says, once it is durable, how far the log is as the leader has it.
+    /// Says how far the log is durably as the leader has it; the rest once it is durable too.
     pub(crate) fn acknowledge(&mut self, out: Out<'_>) {
-        self.ack_due = false;
-        if let Some(leader) = self.leader {
-            let durable = self.log.ticket_at(self.matched).max(self.vote_ticket);
-            let (term, matched) = (self.term, self.matched);
-            out.send_after_with(durable, leader, || Message::Appended { term, matched });
-        }
+        let Some(leader) = self.leader.filter(|_| self.vote_ticket <= self.durable) else {
+            return;
+        };
+        let (term, matched) = (self.term, self.matched.min(self.durable_index()));
+        self.ack_due = matched < self.matched;
+        // The journal has said that all of it is durable: there is nothing to wait for.
+        out.send_after_with(Ticket::ZERO, leader, || Message::Appended { term, matched });
+    }
+
+    /// Whether all that is to be acknowledged is durable; else the journal will say more.
+    pub(crate) fn is_ack_ready(&self) -> bool {
+        self.ack_due && self.log.ticket_at(self.matched).max(self.vote_ticket) <= self.durable
     }
 
     fn append_views(&mut self, views: Views, out: Out<'_>) {

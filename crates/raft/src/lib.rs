@@ -29,7 +29,7 @@ mod types;
 pub use batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View, Views};
 pub use config::{Config, VOTERS_MAX};
 pub use error::Error;
-pub use message::Message;
+pub use message::{Message, Piece};
 pub use raft::Raft;
 pub use record::{Record, Snapshot};
 pub use request::{Contents, Event, Rejection, Reply, Request, RoleName};

@@ -1,10 +1,13 @@
 //! What the nodes of a group tell each other.
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 use quorate_transport::{Attachment, Class, Decoder, Encoder, SnapshotId, Wire, WireError};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Views;
+use crate::record::Snapshot;
 use crate::types::{Index, NUMBER_MAX, Term};
 
 /// A message; `term` is the sender's unless said otherwise.
@@ -102,16 +105,8 @@ pub enum Message {
     Snapshot {
         /// The leader's term.
         term: Term,
-        /// Which snapshot.
-        id: SnapshotId,
-        /// Where the piece belongs.
-        offset: u64,
-        /// The length of the whole.
-        len: u64,
-        /// The CRC-32C of the whole.
-        checksum: u32,
-        /// The piece.
-        bytes: Bytes,
+        /// In a box, so that what is sent for every entry stays small.
+        piece: Box<Piece>,
     },
     /// How far a snapshot has arrived.
     SnapshotReply {
@@ -127,6 +122,17 @@ pub enum Message {
         /// The leader's term.
         term: Term,
     },
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which snapshot, its length, and the checksum of the whole.
+    pub snapshot: Snapshot,
+    /// Where the piece belongs.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: Bytes,
 }
 
 /// A message without its attachments, as it travels.
@@ -176,7 +182,10 @@ impl Message {
             Self::Appended { matched, .. } => matched.0,
             Self::Conflict { prev, hint, .. } => prev.0.max(hint.0),
             Self::Heartbeat { commit, .. } | Self::Commit { commit, .. } => commit.0,
-            Self::Snapshot { id, offset, len, .. } => id.index.max(id.term).max(*offset).max(*len),
+            Self::Snapshot { piece, .. } => {
+                let Snapshot { id, len, .. } = piece.snapshot;
+                id.index.max(id.term).max(piece.offset).max(len)
+            }
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
             _ => 0,
         };
@@ -185,6 +194,10 @@ impl Message {
 
     fn head(&self) -> Head {
         match *self {
+            Self::Snapshot { term, ref piece } => {
+                let Piece { snapshot: Snapshot { id, len, checksum }, offset, .. } = **piece;
+                Head::Snapshot { term, index: id.index, of: id.term, offset, len, checksum }
+            }
             Self::PreVote { term, last, last_term } => Head::PreVote { term, last, last_term },
             Self::PreVoteReply { term, granted } => Head::PreVoteReply { term, granted },
             Self::Vote { term, last, last_term, transfer } => {
@@ -201,9 +214,6 @@ impl Message {
             Self::Heartbeat { term, commit, round } => Head::Heartbeat { term, commit, round },
             Self::HeartbeatReply { term, round } => Head::HeartbeatReply { term, round },
             Self::Commit { term, commit } => Head::Commit { term, commit },
-            Self::Snapshot { term, id, offset, len, checksum, .. } => {
-                Head::Snapshot { term, index: id.index, of: id.term, offset, len, checksum }
-            }
             Self::SnapshotReply { term, id, next } => {
                 Head::SnapshotReply { term, index: id.index, of: id.term, next }
             }
@@ -225,7 +235,7 @@ impl Wire for Message {
         to.value(&self.head());
         match self {
             Self::Append { views, .. } => views.encode(to),
-            Self::Snapshot { bytes, .. } => to.attach(Attachment::new(bytes.clone())),
+            Self::Snapshot { piece, .. } => to.attach(Attachment::new(piece.bytes.clone())),
             _ => {}
         }
     }
@@ -255,8 +265,8 @@ impl Wire for Message {
             Head::Commit { term, commit } => Self::Commit { term, commit },
             Head::Snapshot { term, index, of, offset, len, checksum } => {
                 let bytes = from.attachment()?.bytes().clone();
-                let id = SnapshotId { index, term: of };
-                Self::Snapshot { term, id, offset, len, checksum, bytes }
+                let snapshot = Snapshot { id: SnapshotId { index, term: of }, len, checksum };
+                Self::Snapshot { term, piece: Box::new(Piece { snapshot, offset, bytes }) }
             }
             Head::SnapshotReply { term, index, of, next } => {
                 Self::SnapshotReply { term, id: SnapshotId { index, term: of }, next }

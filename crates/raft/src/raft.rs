@@ -16,7 +16,7 @@ use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::Message;
 use crate::quorum;
-use crate::record::{Record, Snapshot};
+use crate::record::Record;
 use crate::request::{Event, Rejection, Reply, Request, RoleName};
 use crate::snapshot::Snapshots;
 use crate::stats::{PeerStatus, Stats, Status};
@@ -48,7 +48,7 @@ pub struct Raft {
     pub(crate) election_span: u64,
     /// Everything up to here is as the leader of this term has it.
     pub(crate) matched: Index,
-    /// An acknowledgement is due at the end of the burst.
+    /// `matched` is to be acknowledged, as soon as it is durable.
     pub(crate) ack_due: bool,
     /// Something has happened since the last burst ended.
     stirred: bool,
@@ -182,7 +182,7 @@ impl Machine for Raft {
         }
         if self.is_leader() {
             self.settle_leader(now, out);
-        } else if self.ack_due {
+        } else if self.is_ack_ready() {
             self.acknowledge(out);
         }
         self.clean_snapshots(out);
@@ -330,6 +330,7 @@ impl Raft {
                 self.count_votes(now, out);
             }
             Role::Leader(_) => self.maybe_commit(out),
+            _ if self.ack_due => self.acknowledge(out),
             _ => {}
         }
     }
@@ -392,10 +393,9 @@ impl Raft {
                     self.learn_commit(commit, out);
                 }
             }
-            Message::Snapshot { id, offset, len, checksum, bytes, .. } => {
+            Message::Snapshot { piece, .. } => {
                 if self.follow(now, from, out) {
-                    let snapshot = Snapshot { id, len, checksum };
-                    self.on_snapshot(from, snapshot, offset, bytes, out);
+                    self.on_snapshot(from, *piece, out);
                 }
             }
             Message::TimeoutNow { .. } => {

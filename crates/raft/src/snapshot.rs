@@ -3,12 +3,14 @@
 //! A snapshot is durable in the store before a record names it; the record alone makes it count,
 //! so that a crash finds either the old log or the new snapshot, never half of both.
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 use quorate_transport::{
     NodeId, Outbox, RequestId, SnapshotId, StoreError, StoreOp, Stored, Ticket, Time,
 };
 
-use crate::message::Message;
+use crate::message::{Message, Piece};
 use crate::progress::{Pace, Progress};
 use crate::raft::{Raft, Role};
 use crate::record::{Record, Snapshot};
@@ -119,14 +121,8 @@ impl Raft {
         out.store(StoreOp::Read { id, offset, len_max, tag: peer.0 });
     }
 
-    pub(crate) fn on_snapshot(
-        &mut self,
-        from: NodeId,
-        snapshot: Snapshot,
-        offset: u64,
-        bytes: Bytes,
-        out: Out<'_>,
-    ) {
+    pub(crate) fn on_snapshot(&mut self, from: NodeId, piece: Piece, out: Out<'_>) {
+        let Piece { snapshot, offset, bytes } = piece;
         let id = snapshot.id;
         if id.index <= self.commit.0 {
             // Older than what is here: it is acknowledged, and changes nothing.
@@ -353,10 +349,10 @@ impl Raft {
             return; // read for a former transfer
         }
         progress.sent = now;
-        let (len, checksum) = (snapshot.len, snapshot.checksum);
-        self.stats.snapshots_sent += u64::from(offset + bytes.len() as u64 == len);
+        self.stats.snapshots_sent += u64::from(offset + bytes.len() as u64 == snapshot.len);
+        let piece = Box::new(Piece { snapshot, offset, bytes });
         // It was durable here before any record named it.
-        out.send_eager(to, Message::Snapshot { term, id, offset, len, checksum, bytes });
+        out.send_eager(to, Message::Snapshot { term, piece });
     }
 
     fn on_store_failed(

@@ -2,7 +2,7 @@
 //! written.
 
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{Batch, Index, Message, Record, Snapshot, Term};
+use quorate_raft::{Batch, Index, Message, Piece, Record, Snapshot, Term};
 use quorate_transport::{
     Attachment, Attachments, Frame, Key, NodeId, Rng, SnapshotId, Wire, decode_message,
     decode_record, encode_message, encode_record,
@@ -68,7 +68,14 @@ fn good_frames() -> Vec<Frame> {
     let messages = [
         Message::Vote { term: Term(3), last: Index(9), last_term: Term(2), transfer: true },
         Message::Appended { term: Term(3), matched: Index(300) },
-        Message::Snapshot { term: Term(3), id, offset: 0, len: 9, checksum: 7, bytes },
+        Message::Snapshot {
+            term: Term(3),
+            piece: Box::new(Piece {
+                snapshot: Snapshot { id, len: 9, checksum: 7 },
+                offset: 0,
+                bytes,
+            }),
+        },
     ];
     let mut frames: Vec<_> =
         messages.iter().map(|message| encode_message(KEY, message, scratch)).collect();

@@ -1,7 +1,9 @@
 //! The laws of every machine, on Raft, with messages that make little sense.
 
 use bytes::Bytes;
-use quorate_raft::{Config, Index, Message, Proposals, Raft, Request, Term, Views};
+use quorate_raft::{
+    Config, Index, Message, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
+};
 use quorate_sim::laws::{Subject, check};
 use quorate_transport::{
     Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
@@ -40,7 +42,14 @@ fn message(rng: &mut Rng) -> Message {
         11 => {
             let bytes = Bytes::from_static(b"snapshot");
             let (offset, len) = (rng.below(2) * number(rng), 8);
-            Message::Snapshot { term, id, offset, len, checksum: crc32c(&bytes), bytes }
+            Message::Snapshot {
+                term,
+                piece: Box::new(Piece {
+                    snapshot: Snapshot { id, len, checksum: crc32c(&bytes) },
+                    offset,
+                    bytes,
+                }),
+            }
         }
         12 => Message::SnapshotReply { term, id, next: number(rng) },
         _ => Message::TimeoutNow { term },

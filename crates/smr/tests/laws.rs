@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_raft::{Index, Message, Term, Views};
+use quorate_raft::{Index, Message, Piece, Snapshot, Term, Views};
 use quorate_sim::laws::{Subject, check};
 use quorate_smr::{
     Commands, Config, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr, Stamp,
@@ -62,7 +62,14 @@ fn message(rng: &mut Rng) -> Message {
         8 => {
             let bytes = Bytes::from_static(b"snapshot");
             let (offset, len) = (rng.below(2) * number(rng), 8);
-            Message::Snapshot { term, id, offset, len, checksum: crc32c(&bytes), bytes }
+            Message::Snapshot {
+                term,
+                piece: Box::new(Piece {
+                    snapshot: Snapshot { id, len, checksum: crc32c(&bytes) },
+                    offset,
+                    bytes,
+                }),
+            }
         }
         _ => Message::TimeoutNow { term },
     }

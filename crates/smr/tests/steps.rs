@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use quorate_raft::{Message, Record, Term};
+use quorate_raft::{Message, Piece, Record, Snapshot, Term};
 use quorate_smr::{
     Commands, Config, Event, Outputs, Pieces, Reply, Request, RestoreError, Smr, StateMachine,
 };
@@ -168,8 +168,14 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     let from = Peer { node: NodeId(2), incarnation: Incarnation(1) };
     let checksum = quorate_transport::crc32c(&bytes);
     let whole = Bytes::from(bytes);
-    let message =
-        Message::Snapshot { term: Term(3), id, offset: 0, len, checksum, bytes: whole.clone() };
+    let message = Message::Snapshot {
+        term: Term(3),
+        piece: Box::new(Piece {
+            snapshot: Snapshot { id, len, checksum },
+            offset: 0,
+            bytes: whole.clone(),
+        }),
+    };
     one.feed(Input::Message { from, message });
     one.feed(Input::Stored(Stored::Finished { id }));
     let mut reads = 0;
