@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod lock;
 mod map;
+mod queue;
 mod search;
 mod seen;
+mod session;
 mod shrink;
 
 use std::collections::BTreeMap;
@@ -11,8 +14,11 @@ use std::fmt;
 
 use quorate_transport::Time;
 
+pub use self::lock::{FencedLock, LockOp, LockOutput, LockState};
 pub use self::map::{Map, MapOp, MapOutput, Register};
+pub use self::queue::{Queue, QueueOp, QueueOutput};
 use self::search::{Outcome, Search};
+pub use self::session::{SessionOp, SessionOutput, SessionState, Sessions};
 
 /// What an object does when operations come one at a time.
 pub trait Model {

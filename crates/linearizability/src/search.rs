@@ -53,6 +53,8 @@ struct Placed {
 struct Lift {
     call: u32,
     state_before: u32,
+    /// Nothing is gained by trying another operation here.
+    only: bool,
 }
 
 /// The search over one partition.
@@ -137,10 +139,9 @@ impl<'a, M: Model> Search<'a, M> {
             if node.mate == at {
                 // Nothing may be placed behind this return before its own operation is.
                 furthest = furthest.max(at);
-                let Some(lift) = self.stack.pop() else {
+                let Some(lift) = self.take_back() else {
                     return Outcome::Illegal { stuck_at: self.return_time(furthest) };
                 };
-                self.unlift(lift.call);
                 state = lift.state_before;
                 at = self.nodes[lift.call as usize].next;
                 continue;
@@ -151,7 +152,8 @@ impl<'a, M: Model> Search<'a, M> {
             *steps_left -= 1;
             match self.place(at, state) {
                 Some(after) => {
-                    self.stack.push(Lift { call: at, state_before: state });
+                    let only = self.is_read(at);
+                    self.stack.push(Lift { call: at, state_before: state, only });
                     state = after;
                     at = self.nodes[HEAD as usize].next;
                 }
@@ -173,12 +175,32 @@ impl<'a, M: Model> Search<'a, M> {
             return None;
         }
         self.lift(call);
+        if self.is_read(call) {
+            // It may as well happen now: in any order that has it later it can be moved here.
+            debug_assert_eq!(after, state, "a read changes nothing");
+            return Some(after);
+        }
         let key = self.placed.configuration(after);
         if self.seen.insert(&key) {
             return Some(after);
         }
         self.unlift(call);
         None
+    }
+
+    fn is_read(&self, call: u32) -> bool {
+        M::is_read(&self.operations[self.nodes[call as usize].operation as usize].op)
+    }
+
+    /// Takes back the latest choice, and what followed from it alone.
+    fn take_back(&mut self) -> Option<Lift> {
+        loop {
+            let lift = self.stack.pop()?;
+            self.unlift(lift.call);
+            if !lift.only {
+                return Some(lift);
+            }
+        }
     }
 
     fn intern(&mut self, state: M::State) -> u32 {
