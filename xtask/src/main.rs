@@ -3,6 +3,7 @@
 //! Every command prints each command line it starts, so that any of them can be run by hand.
 
 mod bench;
+mod bugs;
 mod build;
 mod demo;
 mod docs;
@@ -46,6 +47,8 @@ enum Command {
     Sim(sim::Args),
     /// Walk every reachable state of a small cluster
     Explore(explore::Args),
+    /// Plant known bugs one by one, and see how many seeds it takes to catch each
+    Bugs(bugs::Args),
     /// Try every interleaving of the code that shares memory between threads
     Loom(loom::Args),
     /// Compare the golden interaction traces, or write them anew
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&workspace),
         Command::Sim(args) => sim::run(&workspace, &args),
         Command::Explore(args) => explore::run(&workspace, &args),
+        Command::Bugs(args) => bugs::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
         Command::Trace(args) => trace::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),

@@ -75,6 +75,14 @@ impl Cmd {
         Ok(output.stdout)
     }
 
+    /// Runs it without a word; whether it succeeded, and all that it printed.
+    pub(crate) fn outcome(mut self) -> Result<(bool, String)> {
+        let output =
+            self.command.output().with_context(|| format!("cannot start `{}`", self.line()))?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
     /// Prints the command line and becomes that program: signals and the exit code are its own.
     pub(crate) fn become_it(mut self) -> Result<()> {
         self.announce();

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         crashes: 0,
         requests: 0,
         messages_max: 4,
-        states_max: 20_000_000,
+        states_max: 200_000_000,
     };
     let words: Vec<_> = std::env::args().skip(1).collect();
     for pair in words.chunks(2) {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // From a calm leader on: another election, commands, and what is lost or doubled.
-    let bounds = Bounds { timers: 1, losses: 1, requests: 2, ..bounds };
+    let bounds = Bounds { timers: 1, losses: 1, crashes: 1, requests: 2, ..bounds };
     println!("three nodes that n1 leads, {bounds:?}");
     let prelude = Prelude { timer_of: NodeId(1), cut_off: None, until: &|_| false };
     let clean = is_clean(&explore::run(bounds, Some(prelude), false));

@@ -508,7 +508,12 @@ impl Raft {
             into.u64(progress.next.0);
             into.u64(progress.round);
             into.u64(progress.commit_sent.0);
-            into.u64(now.since(progress.contact).as_nanos() as u64);
+            // What is overdue is so, however long.
+            let since = |at: Time, most| now.since(at).min(most).as_nanos() as u64;
+            let just_over = core::time::Duration::from_nanos(1);
+            into.u64(since(progress.contact, self.config.election_timeout_min + just_over));
+            into.u64(since(progress.sent, self.config.resend_after));
+            into.option(progress.oldest_flight().map(|at| since(at, self.config.resend_after)));
             match progress.pace {
                 Pace::Probe { waits } => into.bool(waits),
                 Pace::Replicate => into.u64(3),

@@ -15,7 +15,8 @@ impl Raft {
         self.log.digest(into);
         into.u64(self.durable_index().0);
         into.option(self.leader.map(node));
-        into.option(self.contact.map(|at| now.since(at).as_nanos() as u64));
+        let stale = self.config.election_timeout_min;
+        into.option(self.contact.map(|at| now.since(at).min(stale).as_nanos() as u64));
         into.u64(self.matched.0);
         into.bool(self.ack_due);
         into.u64(self.commit.0);

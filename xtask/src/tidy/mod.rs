@@ -48,6 +48,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let page = workspace.root.join(edges::PAGE);
     let text = fs::read_to_string(&page).with_context(|| format!("no {}", edges::PAGE))?;
     edges::check(&text, &workspace.packages, &mut found);
+    for (file, advice) in crate::bugs::tidy(&workspace.root)? {
+        found.push(Violation { file, line: 1, rule: "bugs", advice });
+    }
     found.sort();
     for violation in &found {
         println!("{violation}");

@@ -1,0 +1,88 @@
+//! `bugs`: known bugs, planted one by one in a copy of the sources; how soon is each caught?
+
+mod bank;
+mod copy;
+mod page;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::run::{Cmd, say};
+use crate::workspace::Workspace;
+use bank::{Bug, Verdict};
+use copy::Copy;
+
+pub(crate) use bank::check as tidy;
+
+/// Seeds a bug gets before it counts as not caught, and with `--quick`.
+const SEEDS: (u64, u64) = (10_000, 300);
+/// What the floors ask: so many of a hundred are caught at all, so many within this many seeds.
+const CAUGHT: u64 = 95;
+const SOON: (u64, u64) = (50, 500);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the bugs whose name contains this
+    only: Option<String>,
+    /// At most 300 seeds each; writes nothing, and fails only where a patch does not apply or build
+    #[arg(long)]
+    quick: bool,
+    /// How many seeds each gets at the most
+    #[arg(long)]
+    seeds: Option<u64>,
+}
+
+/// Plants every bug in turn; all of them, without `--quick`, write `docs/bug-bank.md`.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let mut bugs = bank::read(&workspace.root)?;
+    if let Some(only) = &args.only {
+        bugs.retain(|bug| bug.name.contains(only.as_str()));
+    }
+    if bugs.is_empty() {
+        bail!("no such bug in {}", bank::FOLDER);
+    }
+    let seeds = args.seeds.unwrap_or(if args.quick { SEEDS.1 } else { SEEDS.0 });
+    let copy = Copy::new(workspace)?;
+    let mut rows = Vec::new();
+    for (number, bug) in bugs.iter().enumerate() {
+        let verdict = plant(&copy, bug, seeds)?;
+        say("-", &format!("[{}/{}] {}: {verdict}", number + 1, bugs.len(), bug.name));
+        rows.push((bug, verdict));
+    }
+    let count = |test: &dyn Fn(&Verdict) -> bool| {
+        rows.iter().filter(|(_, verdict)| test(verdict)).count() as u64
+    };
+    let (all, caught) = (rows.len() as u64, count(&|verdict| verdict.seeds().is_some()));
+    let soon = count(&|verdict| verdict.seeds().is_some_and(|seeds| seeds <= SOON.1));
+    say("=", &format!("{caught} of {all} caught within {seeds} seeds, {soon} within {}", SOON.1));
+    if args.quick || args.only.is_some() {
+        return Ok(());
+    }
+    page::write(workspace, &rows, seeds)?;
+    if caught * 100 < all * CAUGHT || soon * 100 < all * SOON.0 {
+        bail!("{CAUGHT} of 100 are to be caught, and {} within {} seeds", SOON.0, SOON.1);
+    }
+    Ok(())
+}
+
+/// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.
+#[allow(clippy::disallowed_methods, reason = "how long a bug takes to be caught")]
+fn plant(copy: &Copy, bug: &Bug, seeds: u64) -> Result<Verdict> {
+    copy.restore()?;
+    copy.apply(bug)?;
+    let package = format!("quorate-{}", bug.protocol);
+    let cargo = |word: &str| {
+        let example = ["--quiet", "--profile", "sim", "-p", &package, "--example", "sim"];
+        Cmd::cargo(&copy.root)
+            .arg(word)
+            .args(example)
+            .env("CARGO_TARGET_DIR", &copy.target)
+            .env("RUST_BACKTRACE", "0")
+    };
+    cargo("build").read()?;
+    let begun = Instant::now();
+    let (_, said) = cargo("run").args(["--", "--seeds", &seeds.to_string()]).outcome()?;
+    copy.restore()?;
+    Ok(bank::judge(&said, seeds, begun.elapsed()))
+}

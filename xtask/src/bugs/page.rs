@@ -1,0 +1,107 @@
+//! `docs/bug-bank.md`, written by the command alone.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::Result;
+
+use super::bank::{Bug, FOLDER, How, Verdict};
+use super::{CAUGHT, SOON};
+use crate::run::{Cmd, say};
+use crate::workspace::Workspace;
+
+const HEAD: &str = "\
+# Bug bank
+
+<!-- Written by `cargo xtask bugs`: change nothing here by hand. -->
+
+Bugs that implementations of these protocols have had, each planted in a copy of our sources, and how many
+seeds of the simulator run until it is noticed. A simulator that does not notice them proves nothing when it
+notices nothing in ours.
+
+*Outcome*: a user would see it (two leaders of a term, a lost or different entry, a history that is not
+linearizable, two holders of a lock, a transaction half committed). *Liveness*: something promised does not
+come to pass. *Inside*: a rule within is broken first, an assertion or a number that may not fall.
+";
+
+pub(super) fn write(workspace: &Workspace, rows: &[(&Bug, Verdict)], seeds_max: u64) -> Result<()> {
+    let commit = Cmd::new("git").arg("-C").arg(&workspace.root);
+    let commit = commit.args(["rev-parse", "--short", "HEAD"]).read()?;
+    let text = page(String::from_utf8_lossy(&commit).trim(), rows, seeds_max);
+    let path = workspace.root.join("docs/bug-bank.md");
+    fs::write(&path, text)?;
+    say("-", &format!("wrote {}", path.display()));
+    Ok(())
+}
+
+fn page(commit: &str, rows: &[(&Bug, Verdict)], seeds_max: u64) -> String {
+    let caught: Vec<u64> = rows.iter().filter_map(|(_, verdict)| verdict.seeds()).collect();
+    let soon = caught.iter().filter(|seeds| **seeds <= SOON.1).count();
+    let by = |wanted: How| {
+        let is = |(_, verdict): &&(&Bug, Verdict)| matches!(verdict, Verdict::Caught { how, .. } if *how == wanted);
+        rows.iter().filter(is).count()
+    };
+    let mut text = format!(
+        "{HEAD}\nAt commit `{commit}`, at most {seeds_max} seeds each: {} of {} caught ({CAUGHT} % is the \
+         floor), {soon} within {} seeds ({} % is the floor); {} by an outcome, {} by liveness, {} inside.\n\
+         The patches are in `{FOLDER}`.\n\n",
+        caught.len(),
+        rows.len(),
+        SOON.1,
+        SOON.0,
+        by(How::Outcome),
+        by(How::Liveness),
+        by(How::Inside),
+    );
+    text.push_str(
+        "| patch | bug | class and source | seeds of | caught after | time (s) | how | by |\n",
+    );
+    text.push_str("|---|---|---|---|--:|--:|---|---|\n");
+    for (bug, verdict) in rows {
+        let Bug { name, title, source, protocol, .. } = bug;
+        let _ = match verdict {
+            Verdict::Caught { seeds, how, what, took } => {
+                let what: String = what.replace('|', "/").chars().take(60).collect();
+                let (how, took) = (format!("{how:?}").to_lowercase(), took.as_secs_f64());
+                writeln!(
+                    text,
+                    "| {name} | {title} | {source} | {protocol} | {seeds} | {took:.1} | {how} | {what} |"
+                )
+            }
+            Verdict::Missed { took, .. } => {
+                let took = took.as_secs_f64();
+                writeln!(
+                    text,
+                    "| {name} | {title} | {source} | {protocol} | **not** | {took:.0} | | |"
+                )
+            }
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_page_counts_what_was_caught_and_names_what_was_not() {
+        let bug = |name: &str| Bug {
+            name: name.into(),
+            path: name.into(),
+            title: "t".into(),
+            source: "s".into(),
+            protocol: "raft".into(),
+        };
+        let (one, two) = (bug("one"), bug("two"));
+        let took = Duration::from_secs(2);
+        let what = "R5 a|b".to_owned();
+        let caught = Verdict::Caught { seeds: 7, how: How::Outcome, what, took };
+        let text = page("abc", &[(&one, caught), (&two, Verdict::Missed { seeds: 9, took })], 9);
+        assert!(text.contains("1 of 2 caught"), "{text}");
+        assert!(text.contains("| one | t | s | raft | 7 | 2.0 | outcome | R5 a/b |"), "{text}");
+        assert!(text.contains("| two | t | s | raft | **not** | 2 | | |"), "{text}");
+    }
+}
