@@ -15,13 +15,14 @@ const HEAD: &str = "\
 
 <!-- Written by `cargo xtask bugs`: change nothing here by hand. -->
 
-Bugs that implementations of these protocols have had, each planted in a copy of our sources, and how many
-seeds of the simulator run until it is noticed. A simulator that does not notice them proves nothing when it
-notices nothing in ours.
+Bugs that implementations of these protocols have had, each planted in a copy of our sources, and
+how many seeds of the simulator run until it is noticed. A simulator that does not notice them
+proves nothing when it notices nothing in ours.
 
-*Outcome*: a user would see it (two leaders of a term, a lost or different entry, a history that is not
-linearizable, two holders of a lock, a transaction half committed). *Liveness*: something promised does not
-come to pass. *Inside*: a rule within is broken first, an assertion or a number that may not fall.
+*Outcome*: a user would see it (two leaders of a term, a lost or different entry, a history that
+is not linearizable, two holders of a lock, a transaction half committed). *Liveness*: something
+promised does not come to pass. *Inside*: a rule within is broken first, an assertion or a number
+that may not fall.
 ";
 
 pub(super) fn write(workspace: &Workspace, rows: &[(&Bug, Verdict)], seeds_max: u64) -> Result<()> {
@@ -38,42 +39,33 @@ fn page(commit: &str, rows: &[(&Bug, Verdict)], seeds_max: u64) -> String {
     let caught: Vec<u64> = rows.iter().filter_map(|(_, verdict)| verdict.seeds()).collect();
     let soon = caught.iter().filter(|seeds| **seeds <= SOON.1).count();
     let by = |wanted: How| {
-        let is = |(_, verdict): &&(&Bug, Verdict)| matches!(verdict, Verdict::Caught { how, .. } if *how == wanted);
-        rows.iter().filter(is).count()
+        let is = |verdict: &Verdict| match verdict {
+            Verdict::Caught { how, .. } => *how == wanted,
+            Verdict::Missed { .. } => false,
+        };
+        rows.iter().filter(|(_, verdict)| is(verdict)).count()
     };
+    let (all, caught, bound) = (rows.len(), caught.len(), SOON.1);
+    let (outcome, liveness, inside) = (by(How::Outcome), by(How::Liveness), by(How::Inside));
     let mut text = format!(
-        "{HEAD}\nAt commit `{commit}`, at most {seeds_max} seeds each: {} of {} caught ({CAUGHT} % is the \
-         floor), {soon} within {} seeds ({} % is the floor); {} by an outcome, {} by liveness, {} inside.\n\
-         The patches are in `{FOLDER}`.\n\n",
-        caught.len(),
-        rows.len(),
-        SOON.1,
+        "{HEAD}\nAt commit `{commit}`, at most {seeds_max} seeds each: {caught} of {all} caught \
+         ({CAUGHT} % is the floor), {soon} within {bound} seeds ({} % is the floor); {outcome} by \
+         an outcome, {liveness} by liveness, {inside} inside.\nThe patches are in `{FOLDER}`.\n\n",
         SOON.0,
-        by(How::Outcome),
-        by(How::Liveness),
-        by(How::Inside),
     );
-    text.push_str(
-        "| patch | bug | class and source | seeds of | caught after | time (s) | how | by |\n",
-    );
+    text.push_str("| patch | bug | class and source | seeds | caught after | s | how | by |\n");
     text.push_str("|---|---|---|---|--:|--:|---|---|\n");
     for (bug, verdict) in rows {
         let Bug { name, title, source, protocol, .. } = bug;
+        let _ = write!(text, "| {name} | {title} | {source} | {protocol} | ");
         let _ = match verdict {
             Verdict::Caught { seeds, how, what, took } => {
                 let what: String = what.replace('|', "/").chars().take(60).collect();
                 let (how, took) = (format!("{how:?}").to_lowercase(), took.as_secs_f64());
-                writeln!(
-                    text,
-                    "| {name} | {title} | {source} | {protocol} | {seeds} | {took:.1} | {how} | {what} |"
-                )
+                writeln!(text, "{seeds} | {took:.1} | {how} | {what} |")
             }
             Verdict::Missed { took, .. } => {
-                let took = took.as_secs_f64();
-                writeln!(
-                    text,
-                    "| {name} | {title} | {source} | {protocol} | **not** | {took:.0} | | |"
-                )
+                writeln!(text, "**not** | {:.0} | | |", took.as_secs_f64())
             }
         };
     }
