@@ -29,6 +29,12 @@ pub struct Config {
     /// this far apart, in the order of `voters`: long enough for one election, so that they do not
     /// split the vote. Default 10 ms.
     pub link_down_stagger: Duration,
+    /// How much longer this node waits before it campaigns, so that others are preferred as leaders;
+    /// it may differ from node to node. Costs so much time where the others are down. Default 0.
+    pub campaign_delay: Duration,
+    /// A leader whose own disk or state machine has made no progress for so long hands over and
+    /// steps down, though its network works. More than a slow sync takes. Default 2 s.
+    pub progress_timeout: Duration,
     /// How long an unanswered append may be under way before it is sent again. Default 150 ms.
     pub resend_after: Duration,
     /// Payload of one batch at most, and so of one proposal, in bytes. Default 1 MiB.
@@ -66,6 +72,8 @@ impl Config {
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),
             link_down_stagger: Duration::from_millis(10),
+            campaign_delay: Duration::ZERO,
+            progress_timeout: Duration::from_secs(2),
             resend_after: Duration::from_millis(150),
             batch_bytes_max: 1 << 20,
             append_bytes_max: 1 << 20,
@@ -100,6 +108,12 @@ impl Config {
                 "election_timeout_max",
                 "is not below election_timeout_min",
                 self.election_timeout_max >= self.election_timeout_min,
+            ),
+            ("campaign_delay", "is below one minute", self.campaign_delay < 60_000 * ms),
+            (
+                "progress_timeout",
+                "is not below election_timeout_min",
+                self.progress_timeout >= self.election_timeout_min,
             ),
             ("resend_after", "is at least 1 ms", self.resend_after >= ms),
             (
@@ -147,11 +161,13 @@ mod tests {
         let good = Config::new([node, NodeId(2), NodeId(3)]);
         assert_eq!(good.validate(node), Ok(()));
         type Break = (&'static str, fn(&mut Config));
-        let breaks: [Break; 6] = [
+        let breaks: [Break; 8] = [
             ("voters", |c| c.voters.clear()),
             ("voters", |c| c.voters.push(NodeId(1))),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_secs(1)),
             ("election_timeout_max", |c| c.election_timeout_max = Duration::ZERO),
+            ("campaign_delay", |c| c.campaign_delay = Duration::MAX),
+            ("progress_timeout", |c| c.progress_timeout = Duration::ZERO),
             ("window_bytes_max", |c| c.window_bytes_max = 1),
             ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
         ];

@@ -172,6 +172,14 @@ impl Raft {
         }
     }
 
+    pub(crate) fn forget_leader(&mut self) {
+        if !self.is_leader() {
+            self.role_changed |= self.leader.is_some();
+            self.leader = None;
+            self.contact = None;
+        }
+    }
+
     /// The connection to the leader was closed: it has likely died. Others notice as well, so the
     /// one whose turn is first finds them willing.
     pub(crate) fn on_leader_link_down(&mut self, now: Time) {
@@ -180,7 +188,8 @@ impl Raft {
         let turn = others.take_while(|voter| **voter != self.node).count() as u32;
         let stagger = self.config.link_down_stagger;
         let jitter = self.rng.duration(core::time::Duration::ZERO, stagger / 4);
-        self.election_at = self.election_at.min(now + stagger * turn + jitter);
+        let turn = now + stagger * turn + jitter + self.config.campaign_delay;
+        self.election_at = self.election_at.min(turn);
     }
 
     /// True while this node stays true to a leader it has heard of late; a leader itself is until
@@ -193,7 +202,7 @@ impl Raft {
     /// Draws a new timeout: at every change of role, so that nodes do not stay in step.
     pub(crate) fn reset_election(&mut self, now: Time) {
         let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
-        let span = self.rng.duration(min, max).as_nanos();
+        let span = (self.rng.duration(min, max) + self.config.campaign_delay).as_nanos();
         self.election_span = u64::try_from(span).unwrap_or(u64::MAX);
         self.postpone_election(now);
     }

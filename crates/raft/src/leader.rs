@@ -31,6 +31,15 @@ pub(crate) struct Leader {
     /// Reads have come since the last round began.
     round_due: bool,
     transfer: Option<Transfer>,
+    watch: Watch,
+}
+
+/// What this node itself had done when it was last seen to make progress, or had nothing to do.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    at: Time,
+    durable: Ticket,
+    applied: Index,
 }
 
 /// Reads that one round confirms.
@@ -70,6 +79,7 @@ impl Raft {
             reads: VecDeque::new(),
             round_due: false,
             transfer: None,
+            watch: Watch { at: now, durable: self.durable, applied: self.applied },
         }));
         self.leader = Some(self.node);
         self.role_changed = true;
@@ -149,10 +159,14 @@ impl Raft {
         }
         let open = self.intake.as_ref().map_or(0, Proposals::payload_len);
         let uncommitted = self.log.bytes_after(self.commit) + (open + bytes) as u64;
-        let unapplied = self.log.bytes_upto(self.commit).saturating_sub(self.applied_bytes);
         let busy = uncommitted > self.config.uncommitted_bytes_max as u64
-            || unapplied > self.config.unapplied_bytes_max as u64;
+            || self.unapplied_bytes() > self.config.unapplied_bytes_max as u64;
         if busy { Err(Rejection::Busy) } else { Ok(()) }
+    }
+
+    /// Payload that is committed and not reported as applied.
+    fn unapplied_bytes(&self) -> u64 {
+        self.log.bytes_upto(self.commit).saturating_sub(self.applied_bytes)
     }
 
     /// Turns the open arena into a batch of the log.
@@ -401,8 +415,43 @@ impl Raft {
             return;
         };
         if leader.heartbeat_at <= now {
+            if self.is_stuck(now) {
+                return self.abdicate(now, out);
+            }
             self.send_heartbeats(now, out);
         }
+    }
+
+    /// Whether the own disk, or state machine, has had work for `progress_timeout` and done none.
+    fn is_stuck(&mut self, now: Time) -> bool {
+        let (durable, applied) = (self.durable, self.applied);
+        let writing = self.durable_index() < self.log.last();
+        let applying = self.unapplied_bytes() >= self.config.unapplied_bytes_max as u64;
+        let Role::Leader(leader) = &mut self.role else {
+            return false;
+        };
+        let watch = leader.watch;
+        let disk = writing && watch.durable == durable;
+        let machine = applying && watch.applied == applied;
+        if disk || machine {
+            return now.since(watch.at) >= self.config.progress_timeout;
+        }
+        leader.watch = Watch { at: now, durable, applied };
+        false
+    }
+
+    /// Lets the follower that has most take over, and leads no longer.
+    fn abdicate(&mut self, now: Time, out: Out<'_>) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
+        let Some((best, _)) = best else {
+            return; // alone: nobody could do better
+        };
+        self.stats.progress_lost += 1;
+        out.send_eager(best, Message::TimeoutNow { term: self.term }); // asks, promises nothing
+        self.become_follower(now, self.term, out);
     }
 
     fn hears_majority(&self, now: Time) -> bool {
@@ -495,6 +544,10 @@ impl Raft {
         into.u64(rest(leader.quorum_at));
         into.u64(leader.round);
         into.bool(leader.round_due);
+        let Watch { at, durable, applied } = leader.watch;
+        into.u64(now.since(at).min(self.config.progress_timeout).as_nanos() as u64);
+        into.bool(durable == self.durable);
+        into.bool(applied == self.applied);
         for reads in &leader.reads {
             into.u64(reads.ids.count());
             into.u64(reads.index.0);

@@ -346,6 +346,10 @@ impl Raft {
                 self.emit_committed(out);
             }
             Request::Compact { index, contents } => self.on_compact(id, index, contents, out),
+            Request::ForgetLeader => {
+                self.forget_leader();
+                out.answer_eager(id, Reply::Noted); // promises nothing
+            }
             Request::Transfer { to } => self.on_transfer(now, id, to, out),
         }
     }

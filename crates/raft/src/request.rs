@@ -28,6 +28,10 @@ pub enum Request {
         /// The state.
         contents: Contents,
     },
+    /// Forget the leader: an operator knows that it is gone. This node grants its vote at once to
+    /// whoever asks, instead of being true to that leader for an election timeout. Does nothing on
+    /// a leader, and nothing for safety.
+    ForgetLeader,
     /// Hand leadership over.
     Transfer {
         /// To whom; the most caught-up voter where `None`.

@@ -16,6 +16,8 @@ pub struct Stats {
     pub elections_won: u64,
     /// Leaderships given up because no majority was heard.
     pub quorum_lost: u64,
+    /// Leaderships given up because the own disk or state machine made no progress.
+    pub progress_lost: u64,
     /// Entries taken in from the local application.
     pub proposed: u64,
     /// Proposals refused as busy.

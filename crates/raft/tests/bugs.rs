@@ -12,7 +12,7 @@ use quorate_raft::{
 };
 use quorate_sim::script::Crash;
 use quorate_transport::{Attachment, LinkState, NodeId, SnapshotId, Ticket, crc32c};
-use stage::{N1, N2, N3, applied, compact, elect, led_by, log, propose, stage, stage_with};
+use stage::{N1, N2, N3, Stage, applied, compact, elect, led_by, log, propose, stage, stage_with};
 
 const N4: NodeId = NodeId(4);
 const N5: NodeId = NodeId(5);
@@ -631,4 +631,128 @@ fn row_52_quorum_loss_a_leader_that_only_one_of_five_hears_gives_way_to_that_one
     stage.timer(N5);
     stage.run();
     assert!(stage.node(N5).is_leader());
+}
+
+/// One heartbeat interval: the network and the other nodes' disks work, the leader's disk does not.
+fn beat_with_a_hung_disk(stage: &mut Stage, leader: NodeId) {
+    stage.advance(Duration::from_millis(50));
+    stage.timer(leader);
+    stage.settle(leader);
+    let others: Vec<_> = stage.nodes().filter(|node| *node != leader).collect();
+    loop {
+        let mut moved = false;
+        for one in &others {
+            moved |= stage.deliver(leader, *one);
+            for other in &others {
+                moved |= one != other && stage.deliver(*one, *other);
+            }
+            stage.sync(*one);
+            moved |= stage.deliver(*one, leader);
+        }
+        stage.settle(leader);
+        if !moved {
+            return;
+        }
+    }
+}
+
+#[test]
+fn row_51_a_leader_whose_disk_hangs_hands_over_though_its_network_works() {
+    let mut stage = led_by(3, N1);
+    let id = propose(&mut stage, N1, "x");
+    for beat in 1..=39 {
+        beat_with_a_hung_disk(&mut stage, N1);
+        assert!(stage.node(N1).is_leader(), "beat {beat}");
+    }
+    // Two others have it durably, so it is committed; but who reads it here waits for the disk.
+    assert!(matches!(stage.answer(N1, id), Some(Reply::Committed { .. })));
+    for _ in 0..3 {
+        beat_with_a_hung_disk(&mut stage, N1);
+    }
+    assert!(!stage.node(N1).is_leader());
+    assert_eq!(stage.node(N1).status().stats.progress_lost, 1);
+    let heir = if stage.node(N2).is_leader() { N2 } else { N3 };
+    assert!(stage.node(heir).is_leader(), "the hand-over needs no election timeout");
+    assert_eq!(stage.node(heir).term(), Term(2));
+    assert_eq!(log(&stage, heir)[..2], ["1:", "1:x"]);
+}
+
+#[test]
+fn row_51_a_slow_disk_that_works_and_an_idle_one_cost_no_leadership() {
+    let mut stage = led_by(3, N1);
+    for beat in 0..200 {
+        if beat % 30 == 0 && beat < 120 {
+            propose(&mut stage, N1, "x");
+        }
+        beat_with_a_hung_disk(&mut stage, N1);
+        if beat % 30 == 29 {
+            stage.sync(N1); // a second and a half for one sync
+        }
+    }
+    assert!(stage.node(N1).is_leader());
+    assert_eq!(stage.node(N1).term(), Term(1));
+}
+
+#[test]
+fn row_51_a_state_machine_that_hangs_costs_its_leader_the_leadership() {
+    let mut stage = stage_with(3, |config| {
+        config.batch_bytes_max = 1 << 10;
+        config.unapplied_bytes_max = 1 << 10;
+    });
+    elect(&mut stage, N1);
+    for _ in 0..3 {
+        propose(&mut stage, N1, &"x".repeat(600));
+        stage.run();
+    }
+    // Two are not applied, which is more than may wait: the third was refused.
+    for beat in 0.. {
+        stage.advance(Duration::from_millis(50));
+        stage.timer(N1);
+        stage.run();
+        if !stage.node(N1).is_leader() {
+            break;
+        }
+        assert!(beat < 42);
+    }
+    assert_eq!(stage.node(N1).status().stats.progress_lost, 1);
+}
+
+#[test]
+fn a_node_with_a_campaign_delay_leaves_the_first_word_to_others() {
+    let delay = Duration::from_millis(200);
+    let stage = Stage::new(3, move |start| {
+        let mut config = quorate_raft::Config::new([N1, N2, N3]);
+        config.election_timeout_max = config.election_timeout_min;
+        config.campaign_delay = if start.node == N1 { delay } else { Duration::ZERO };
+        quorate_raft::Raft::new(start, config).expect("a valid configuration")
+    });
+    use quorate_transport::Machine;
+    let [first, second] = [N1, N2].map(|node| stage.node(node).deadline().expect("it waits"));
+    assert_eq!(first, second + delay);
+}
+
+#[test]
+fn a_node_told_to_forget_its_leader_votes_at_once() {
+    let mut stage = led_by(3, N1);
+    let grants = |stage: &mut Stage| {
+        let last = stage.node(N2).log_bounds().1;
+        let ask = Message::PreVote { term: Term(2), last, last_term: Term(1) };
+        stage.inject(N3, N2, ask);
+        stage.sync(N2);
+        let said = |flight: &&quorate_sim::script::Flight<Message>| {
+            flight.from.node == N2 && matches!(flight.message, Message::PreVoteReply { .. })
+        };
+        let granted =
+            stage.wire().iter().filter(said).any(|flight| {
+                matches!(flight.message, Message::PreVoteReply { granted: true, .. })
+            });
+        stage.lose(|_| true);
+        granted
+    };
+    assert!(!grants(&mut stage), "it is true to its leader");
+    stage.request(N2, Request::ForgetLeader);
+    assert!(grants(&mut stage));
+    // A leader has nobody to forget.
+    stage.request(N1, Request::ForgetLeader);
+    assert!(stage.node(N1).is_leader());
 }
