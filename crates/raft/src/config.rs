@@ -29,8 +29,9 @@ pub struct Config {
     /// this far apart, in the order of `voters`: long enough for one election, so that they do not
     /// split the vote. Default 10 ms.
     pub link_down_stagger: Duration,
-    /// How much longer this node waits before it campaigns, so that others are preferred as leaders;
-    /// it may differ from node to node. Costs so much time where the others are down. Default 0.
+    /// How much longer this node waits before it campaigns, so that others are preferred as
+    /// leaders; it may differ from node to node. Where the others are down it costs that time.
+    /// Default 0.
     pub campaign_delay: Duration,
     /// A leader whose own disk or state machine has made no progress for so long hands over and
     /// steps down, though its network works. More than a slow sync takes. Default 2 s.
