@@ -273,6 +273,10 @@ impl Raft {
         if prev <= progress.matched || stale {
             return; // late: the logs are known to agree beyond it
         }
+        let gap = hint.0 >= progress.matched && self.log.term_at(hint.0) == Some(hint.1);
+        if gap && progress.pace == Pace::Replicate && !progress.is_lost_after(hint.0) {
+            return; // what it lacks is under way, and was overtaken
+        }
         let agree = self.log.last_at_most(hint.0.min(prev.previous()), hint.1);
         progress.become_probe(agree.next().min(prev));
     }
@@ -415,8 +419,10 @@ impl Raft {
             return;
         };
         if leader.heartbeat_at <= now {
-            if self.is_stuck(now) {
-                return self.abdicate(now, out);
+            if self.is_stuck(now)
+                && let Some(heir) = self.heir()
+            {
+                return self.abdicate(now, heir, out);
             }
             self.send_heartbeats(now, out);
         }
@@ -440,17 +446,19 @@ impl Raft {
         false
     }
 
-    /// Lets the follower that has most take over, and leads no longer.
-    fn abdicate(&mut self, now: Time, out: Out<'_>) {
+    /// The follower that has most; nobody where this node is alone.
+    fn heir(&self) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else {
-            return;
+            return None;
         };
         let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
-        let Some((best, _)) = best else {
-            return; // alone: nobody could do better
-        };
+        best.map(|(peer, _)| peer)
+    }
+
+    /// Lets another take over, and leads no longer.
+    fn abdicate(&mut self, now: Time, heir: NodeId, out: Out<'_>) {
         self.stats.progress_lost += 1;
-        out.send_eager(best, Message::TimeoutNow { term: self.term }); // asks, promises nothing
+        out.send_eager(heir, Message::TimeoutNow { term: self.term }); // asks, promises nothing
         self.become_follower(now, self.term, out);
     }
 

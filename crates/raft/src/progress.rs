@@ -42,6 +42,9 @@ struct Flight {
     sent: Time,
 }
 
+/// So many words of one gap, and what fills it is taken for lost.
+const GAPS_MAX: u32 = 3;
+
 /// One follower, as its leader sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -60,6 +63,8 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// The last commit index it was told.
     pub(crate) commit_sent: Index,
+    /// After which entry it lacks something, and how often it has said so.
+    gap: (Index, u32),
 }
 
 /// All followers, by node: few, so that a walk beats a tree.
@@ -105,6 +110,7 @@ impl Progress {
             sent: now,
             round: 0,
             commit_sent: Index::ZERO,
+            gap: (Index::ZERO, 0),
         }
     }
 
@@ -154,6 +160,14 @@ impl Progress {
     }
 
     /// Whether one more append may be sent now.
+    /// The follower lacks what comes after `last`, though it was sent. As in TCP, the third time
+    /// it says so the rest is taken for lost; what it says of the same gap later means nothing.
+    pub(crate) fn is_lost_after(&mut self, last: Index) -> bool {
+        let (known, count) = self.gap;
+        self.gap = (last, if known == last { count + 1 } else { 1 });
+        self.gap.1 == GAPS_MAX
+    }
+
     pub(crate) fn may_send(&self, window_count: usize, window_bytes: usize) -> bool {
         match self.pace {
             Pace::Probe { waits } => !waits,

@@ -718,6 +718,20 @@ fn row_51_a_state_machine_that_hangs_costs_its_leader_the_leadership() {
 }
 
 #[test]
+fn row_51_a_leader_alone_goes_on_with_its_hung_disk_and_its_timer_still_moves() {
+    use quorate_transport::Machine;
+    let mut stage = led_by(1, N1);
+    propose(&mut stage, N1, "x");
+    for _ in 0..60 {
+        stage.advance(Duration::from_millis(50));
+        stage.timer(N1);
+        stage.settle(N1);
+        assert!(stage.node(N1).deadline().is_some_and(|at| at > stage.now()), "law 1");
+    }
+    assert!(stage.node(N1).is_leader(), "nobody could do better");
+}
+
+#[test]
 fn a_node_with_a_campaign_delay_leaves_the_first_word_to_others() {
     let delay = Duration::from_millis(200);
     let stage = Stage::new(3, move |start| {

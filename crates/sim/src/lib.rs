@@ -14,6 +14,6 @@ mod world;
 
 pub use quorate_linearizability as linearizability;
 
-pub use nemesis::{Fault, Plan};
+pub use nemesis::{Delays, Fault, Plan};
 pub use net::Net;
 pub use world::{Ask, Counts, System, Violation, World};

@@ -2,29 +2,56 @@
 
 use quorate_transport::Rng;
 
-/// A kind of fault.
+/// A kind of fault. Each has the number of its class in the project's catalogue of faults: N is for
+/// the network, P for processes, D for disks, C for clocks, O for operators and applications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A process is killed: what it wrote stays readable.
-    Kill,
-    /// A node loses power: what it had not synced is lost, torn or reordered.
-    PowerLoss,
-    /// All nodes lose power at once.
-    PowerLossAll,
-    /// A process dies between two effects of one step.
-    CrashInStep,
-    /// A process dies in the middle of one of its next disk calls.
-    CrashInDisk,
-    /// A disk call fails: the node must stop.
-    DiskError,
-    /// A call of the snapshot store's disk fails: the machine goes on without, or stops itself.
-    StoreError,
-    /// A disk takes up to a second for its next sync.
-    DiskStall,
+    /// A frame is lost; drawn for each.
+    Loss,
+    /// A frame arrives twice.
+    Duplicate,
+    /// A frame takes so long that later ones overtake it.
+    Overtaken,
+    /// A copy of a frame arrives seconds later, in other terms and lives.
+    Late,
+    /// A frame of a former life of its sender arrives.
+    FormerLife,
+    /// Bytes arrive that are no message.
+    Garbage,
+    /// A frame is lost because its link's queue is full.
+    TailDrop,
+    /// One direction of one link holds everything back for a while.
+    Clog,
     /// The nodes are split in two.
     Partition,
+    /// A third of the nodes at most is cut off from the rest.
+    MinorityCut,
     /// The node that the system calls its leader is cut off.
     IsolateLeader,
+    /// Each node hears only its neighbours in a ring: majorities overlap, and none hears all.
+    Ring,
+    /// Two halves that only one node hears both of.
+    Bridge,
+    /// One direction of one link is cut.
+    OneWay,
+    /// One link is cut and mended again and again, for about as long as an election takes.
+    FlappingLink,
+    /// One link is slow.
+    SlowLink,
+    /// One link takes only so many bytes a second.
+    NarrowLink,
+    /// A connection is reported closed though nothing is wrong.
+    LinkFlap,
+    /// A connection is reset: what is under way on it is lost.
+    Reset,
+    /// Nothing passes between two nodes, and neither is told.
+    HalfOpen,
+    /// A node is told that its queue to a peer is full.
+    QueueFull,
+    /// Cut and slow links work again.
+    Heal,
+    /// A process is killed: what it wrote stays readable.
+    Kill,
     /// The node that the system calls its leader is killed.
     KillLeader,
     /// The next few nodes to become leader are killed or cut off a moment later, each with its
@@ -32,48 +59,171 @@ pub enum Fault {
     StopNewLeader,
     /// During the next election nodes die and are back at once, again and again.
     CrashVoters,
-    /// One direction of one link is cut.
-    OneWay,
-    /// One link is slow.
-    SlowLink,
-    /// Cut and slow links work again.
-    Heal,
+    /// A process dies between two effects of one step.
+    CrashInStep,
+    /// A process dies in the middle of one of its next disk calls.
+    CrashInDisk,
+    /// A process stays away long enough that its peers forget what it misses.
+    LongOutage,
+    /// A process dies soon after each of its next few starts.
+    CrashLoop,
     /// A process stands still while time goes on.
     Pause,
+    /// A machine stands still, and its clock with it.
+    Suspend,
+    /// For a while every step of a node takes milliseconds.
+    SlowProcess,
+    /// A node loses power: what it had not synced is lost.
+    PowerLoss,
+    /// All nodes lose power at once.
+    PowerLossAll,
+    /// A power loss left part of a sector.
+    TornWrite,
+    /// A power loss kept a later write and lost an earlier one.
+    ReorderedWrite,
+    /// A disk call fails: the node must stop.
+    DiskError,
+    /// A sync fails, and what it should have synced never will be.
+    SyncError,
+    /// A disk is full; a write may be partly done.
+    DiskFull,
+    /// A write that fails is partly done.
+    ShortWrite,
+    /// A call of the snapshot store's disk fails: the machine goes on without, or stops itself.
+    StoreError,
+    /// A disk takes up to a second for its next sync.
+    DiskStall,
+    /// For a while every sync of a disk takes many times as long.
+    SlowDisk,
     /// A clock runs at another rate.
     ClockDrift,
-    /// A connection is reported closed though nothing is wrong.
-    LinkFlap,
-    /// Bytes arrive that are no message; drawn a frame, like losses.
-    Garbage,
+    /// A clock jumps ahead.
+    ClockJump,
+    /// A clock stands still for a while, then jumps to where it would be.
+    ClockFreeze,
+    /// All heals and nothing strikes for a few seconds.
+    Quiet,
     /// Something that only the system under test knows how to do: a transfer, a snapshot.
     System,
 }
 
 impl Fault {
     /// All kinds that strike at a time of their own.
-    pub const ALL: [Self; 20] = [
-        Self::Kill,
-        Self::PowerLoss,
-        Self::PowerLossAll,
-        Self::CrashInStep,
-        Self::CrashInDisk,
-        Self::DiskError,
-        Self::StoreError,
-        Self::DiskStall,
+    pub const STRIKES: [Self; 38] = [
+        Self::Clog,
         Self::Partition,
+        Self::MinorityCut,
         Self::IsolateLeader,
+        Self::Ring,
+        Self::Bridge,
+        Self::OneWay,
+        Self::FlappingLink,
+        Self::SlowLink,
+        Self::NarrowLink,
+        Self::LinkFlap,
+        Self::Reset,
+        Self::HalfOpen,
+        Self::QueueFull,
+        Self::Heal,
+        Self::Kill,
         Self::KillLeader,
         Self::StopNewLeader,
         Self::CrashVoters,
-        Self::OneWay,
-        Self::SlowLink,
-        Self::Heal,
+        Self::CrashInStep,
+        Self::CrashInDisk,
+        Self::LongOutage,
+        Self::CrashLoop,
         Self::Pause,
+        Self::Suspend,
+        Self::SlowProcess,
+        Self::PowerLoss,
+        Self::PowerLossAll,
+        Self::DiskError,
+        Self::DiskFull,
+        Self::StoreError,
+        Self::DiskStall,
+        Self::SlowDisk,
         Self::ClockDrift,
-        Self::LinkFlap,
+        Self::ClockJump,
+        Self::ClockFreeze,
+        Self::Quiet,
         Self::System,
     ];
+
+    /// Kinds that are drawn for each frame, or follow from another.
+    pub const FOLLOW: [Self; 11] = [
+        Self::Loss,
+        Self::Duplicate,
+        Self::Overtaken,
+        Self::Late,
+        Self::FormerLife,
+        Self::Garbage,
+        Self::TailDrop,
+        Self::TornWrite,
+        Self::ReorderedWrite,
+        Self::SyncError,
+        Self::ShortWrite,
+    ];
+
+    /// Its class in the catalogue.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Loss => "N1",
+            Self::Duplicate => "N2",
+            Self::Overtaken => "N3",
+            Self::Clog => "N4",
+            Self::Partition | Self::MinorityCut | Self::IsolateLeader => "N5",
+            Self::OneWay => "N6",
+            Self::Ring | Self::Bridge => "N7",
+            Self::FlappingLink => "N8",
+            Self::SlowLink => "N9",
+            Self::NarrowLink | Self::TailDrop => "N10",
+            Self::Late => "N11",
+            Self::Garbage => "N12",
+            Self::LinkFlap | Self::Reset | Self::HalfOpen => "N13",
+            Self::FormerLife => "N14",
+            Self::Heal => "N",
+            Self::Kill | Self::KillLeader | Self::StopNewLeader | Self::CrashInDisk => "P1",
+            Self::CrashInStep => "P2",
+            Self::LongOutage => "P3",
+            Self::Pause => "P4",
+            Self::CrashLoop | Self::CrashVoters => "P8",
+            Self::PowerLossAll => "P9",
+            Self::SlowProcess => "P11",
+            Self::QueueFull => "P12",
+            Self::PowerLoss => "D1",
+            Self::TornWrite => "D2",
+            Self::ReorderedWrite => "D3",
+            Self::DiskError | Self::StoreError => "D7",
+            Self::SyncError => "D8",
+            Self::DiskFull => "D9",
+            Self::DiskStall => "D10",
+            Self::ShortWrite => "D11",
+            Self::SlowDisk => "D12",
+            Self::ClockDrift => "C2",
+            Self::ClockJump => "C3",
+            Self::ClockFreeze => "C4",
+            Self::Suspend => "C7",
+            Self::Quiet => "O4",
+            Self::System => "O",
+        }
+    }
+}
+
+/// How long frames take: what is drawn stays between the least and the greatest delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delays {
+    /// All alike: nothing is overtaken.
+    Constant,
+    /// Uniform.
+    Uniform,
+    /// Exponential: most are quick.
+    Exponential,
+    /// Nearly all quick, some at the far end.
+    Bimodal,
+    /// Heavy in the tail.
+    Pareto,
 }
 
 /// The faults of one seed.
@@ -81,6 +231,8 @@ impl Fault {
 pub struct Plan {
     /// Which kinds are on, with how likely each is relative to the others.
     pub kinds: Vec<(Fault, u64)>,
+    /// Kinds that have no effect, though all else is drawn as if they had.
+    pub masked: Vec<Fault>,
     /// The mean time between two faults, in nanoseconds.
     pub interval: u64,
     /// Clocks are off by at most this, in parts in a million.
@@ -97,6 +249,8 @@ pub struct Plan {
     pub garbage_ppm: u32,
     /// See [`Net`](crate::Net).
     pub delay_max: u64,
+    /// See [`Net`](crate::Net).
+    pub delays: Delays,
     /// The longest a sync takes, in nanoseconds.
     pub sync_max: u64,
     /// How often a burst ends after an input, in a million: else more inputs join it.
@@ -108,26 +262,30 @@ impl Plan {
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
-        let mut of_bulk = rng.fork(1); // drawn apart, so that it shifts nothing else
+        // Drawn apart, so that they shift nothing else.
+        let (mut of_bulk, mut of_delays) = (rng.fork(1), rng.fork(2));
         let mut bulk_loss = [0, 0, 0, 300_000];
-        for fault in Fault::ALL {
-            if rng.chance_ppm(550_000) {
+        for fault in Fault::STRIKES {
+            if rng.chance_ppm(450_000) {
                 kinds.push((fault, rng.between(1, 10)));
             }
         }
         if rng.below(4) == 0 {
             // A storm: leaders come and go before their entries are everywhere.
             let storm =
-                [(Fault::StopNewLeader, 8), (Fault::IsolateLeader, 4), (Fault::KillLeader, 4)];
+                [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
-            kinds.push((Fault::CrashVoters, 6));
+            kinds.push((Fault::CrashVoters, 10));
             bulk_loss = [0, 300_000, 600_000, 900_000];
         }
-        kinds.push((Fault::Heal, 12));
-        kinds.push((Fault::Kill, 2));
-        kinds.push((Fault::IsolateLeader, 2));
+        kinds.push((Fault::Heal, 18));
+        kinds.push((Fault::Kill, 3));
+        kinds.push((Fault::IsolateLeader, 3));
+        let delays = [Delays::Uniform, Delays::Constant, Delays::Exponential, Delays::Bimodal];
+        let delays = [delays[of_delays.below(4) as usize], Delays::Pareto, Delays::Uniform];
         Self {
             kinds,
+            masked: Vec::new(),
             interval: [100, 300, 1000][rng.below(3) as usize] * 1_000_000,
             drift_ppm: [0, 500, 50_000][rng.below(3) as usize],
             loss_ppm: [0, 1_000, 20_000, 100_000][rng.below(4) as usize],
@@ -136,9 +294,27 @@ impl Plan {
             late_ppm: [0, 1_000, 10_000][rng.below(3) as usize],
             garbage_ppm: [0, 2_000, 50_000][rng.below(3) as usize],
             delay_max: [300_000, 2_000_000, 20_000_000][rng.below(3) as usize],
+            delays: delays[of_delays.below(3) as usize],
             sync_max: [200_000, 2_000_000, 20_000_000][rng.below(3) as usize],
             settle_ppm: [1_000_000, 500_000, 50_000][rng.below(3) as usize],
         }
+    }
+
+    /// Takes the effect of some kinds away.
+    #[must_use]
+    pub fn without(mut self, masked: &[Fault]) -> Self {
+        self.masked.extend_from_slice(masked);
+        let off = |fault| masked.contains(&fault);
+        let set = |ppm: &mut u32, fault| *ppm = if off(fault) { 0 } else { *ppm };
+        set(&mut self.loss_ppm, Fault::Loss);
+        set(&mut self.bulk_loss_ppm, Fault::Loss);
+        set(&mut self.duplicate_ppm, Fault::Duplicate);
+        set(&mut self.late_ppm, Fault::Late);
+        set(&mut self.garbage_ppm, Fault::Garbage);
+        if off(Fault::Overtaken) {
+            self.delays = Delays::Constant;
+        }
+        self
     }
 
     pub(crate) fn pick(&self, rng: &mut Rng) -> Fault {
@@ -151,5 +327,28 @@ impl Plan {
             at -= weight;
         }
         Fault::Heal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_listed_once_and_has_a_class() {
+        let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 49);
+        assert_eq!(*all.last().expect("some"), Fault::System);
+        assert!(all.iter().all(|fault| !fault.class().is_empty()));
+    }
+
+    #[test]
+    fn a_mask_takes_an_effect_away_and_shifts_nothing() {
+        let plan = Plan::draw(&mut Rng::new(3));
+        let masked = Plan::draw(&mut Rng::new(3)).without(&[Fault::Loss, Fault::Kill]);
+        assert_eq!((masked.loss_ppm, masked.bulk_loss_ppm), (0, 0));
+        assert_eq!((masked.kinds, masked.late_ppm), (plan.kinds, plan.late_ppm));
     }
 }

@@ -33,6 +33,14 @@ pub(crate) struct Node<A> {
     pub(crate) clock: Clock,
     pub(crate) life: Option<Life<A>>,
     pub(crate) paused_until: u64,
+    /// Until when each of its steps takes so long.
+    pub(crate) slow: (u64, u64),
+    /// Until when each of its syncs takes so many times as long.
+    pub(crate) slow_disk: (u64, u64),
+    /// How many more of its lives end soon after they began.
+    pub(crate) crash_loop: u64,
+    /// It does not come back before the calm.
+    pub(crate) gone: bool,
     /// The next sync takes at least this much longer.
     pub(crate) stall: u64,
 }

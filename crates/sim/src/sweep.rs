@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::marks;
+use crate::nemesis::Fault;
 use crate::world::{System, Violation, World};
 
 /// What one seed came to.
@@ -18,7 +19,9 @@ pub struct Run {
     pub violation: Option<Violation>,
     /// What the protocol did, by name; operations first.
     pub work: Vec<(&'static str, u64)>,
-    /// Faults that struck.
+    /// Faults that struck, by kind.
+    pub kinds: BTreeMap<Fault, u64>,
+    /// Those that struck at a time of their own: not what befell single frames.
     pub faults: u64,
     /// Events handled.
     pub events: u64,
@@ -38,10 +41,12 @@ impl Run {
         violation: Option<Violation>,
         work: Vec<(&'static str, u64)>,
     ) -> Self {
+        let kinds = world.faults();
         Self {
             violation,
             work,
-            faults: world.counts().faults.values().sum(),
+            faults: Fault::STRIKES.iter().filter_map(|kind| kinds.get(kind)).sum(),
+            kinds,
             events: world.counts().events,
             nanos: world.now(),
             digest: world.digest(),
@@ -59,6 +64,8 @@ pub struct Totals {
     pub work: BTreeMap<&'static str, (u64, u64)>,
     /// Faults in all.
     pub faults: u64,
+    /// By kind.
+    pub kinds: BTreeMap<Fault, u64>,
     /// The least faults of a seed.
     pub faults_least: u64,
     /// Events in all.
@@ -99,6 +106,9 @@ impl Totals {
             *sum += count;
             *least = count.min(*least);
         }
+        for (kind, count) in run.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
         for (name, count) in marks::take() {
             *self.marks.entry(name).or_default() += count;
         }
@@ -128,6 +138,9 @@ impl Totals {
             self.events as f64 / wall,
             self.nanos as f64 / 1e9 / wall
         );
+        let kind = |(kind, count): (&Fault, &u64)| format!("{} {kind:?} {count}", kind.class());
+        let kinds: Vec<_> = self.kinds.iter().map(kind).collect();
+        println!("{protocol}: {} kinds of fault: {}", kinds.len(), kinds.join(", "));
         for (name, count) in &self.marks {
             println!("{protocol}: seen {count} times: {name}");
         }
@@ -305,7 +318,8 @@ mod tests {
         let violation =
             (seed == fails).then(|| Violation { at: 5, node: NodeId(1), what: "X1 broken".into() });
         let work = vec![("operations", 10 + seed)];
-        Run { violation, work, faults: seed, events: 7, nanos: 9, digest: 1, trace: Vec::new() }
+        let (kinds, trace) = (BTreeMap::new(), Vec::new());
+        Run { violation, work, kinds, faults: seed, events: 7, nanos: 9, digest: 1, trace }
     }
 
     #[test]

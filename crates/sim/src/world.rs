@@ -11,9 +11,10 @@ use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
 use crate::nemesis::{Fault, Plan};
-use crate::net::Net;
+use crate::net::{Dice, Net};
 use crate::node::{Life, Node};
 
+mod calm;
 mod step;
 mod strike;
 
@@ -141,6 +142,7 @@ enum Event {
         from: Peer,
         class: Class,
         frame: Frame,
+        sent: u64,
     },
     /// Bytes that are no message.
     Garbage {
@@ -183,6 +185,17 @@ enum Event {
     Stop {
         node: NodeId,
         how: Stop,
+    },
+    /// A link is cut or mended, so many times more.
+    Flap {
+        link: (NodeId, NodeId),
+        left: u64,
+        period: u64,
+    },
+    /// A clock that stood still goes on, so much later than it stood.
+    ClockRuns {
+        node: NodeId,
+        ahead: u64,
     },
     Nemesis,
 }
@@ -227,8 +240,11 @@ impl Ord for Queued {
 struct Streams {
     order: Rng,
     net: Rng,
+    dice: Dice,
     disk: Rng,
     nemesis: Rng,
+    /// What each kind of fault draws from, made when it first strikes.
+    kinds: BTreeMap<Fault, Rng>,
     work: Rng,
     seeds: Rng,
 }
@@ -262,6 +278,8 @@ impl<S: System> World<S> {
         let mut streams = Streams {
             order: root.fork(1),
             net: root.fork(2),
+            dice: Dice::new(&root.fork(7)),
+            kinds: BTreeMap::new(),
             disk: root.fork(3),
             nemesis: root.fork(4),
             work: root.fork(5),
@@ -271,7 +289,7 @@ impl<S: System> World<S> {
         (net.loss_ppm, net.duplicate_ppm) = (plan.loss_ppm, plan.duplicate_ppm);
         net.bulk_loss_ppm = plan.bulk_loss_ppm;
         (net.late_ppm, net.delay_max) = (plan.late_ppm, plan.delay_max);
-        net.garbage_ppm = plan.garbage_ppm;
+        (net.garbage_ppm, net.delays) = (plan.garbage_ppm, plan.delays);
         let node = |id| {
             let node = Node {
                 id: NodeId(id),
@@ -281,6 +299,10 @@ impl<S: System> World<S> {
                 clock: Clock::new(&mut streams.nemesis, plan.drift_ppm),
                 life: None,
                 paused_until: 0,
+                slow: (0, 0),
+                slow_disk: (0, 0),
+                crash_loop: 0,
+                gone: false,
                 stall: 0,
             };
             (NodeId(id), node)
@@ -334,6 +356,21 @@ impl<S: System> World<S> {
         &self.counts
     }
 
+    /// Every fault so far by kind, with what disks did on their own.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<Fault, u64> {
+        let mut faults = self.counts.faults.clone();
+        for disk in self.nodes.values().flat_map(|node| [&node.disk, &node.snapshots]) {
+            let troubles = disk.troubles();
+            *faults.entry(Fault::TornWrite).or_default() += troubles.torn;
+            *faults.entry(Fault::ReorderedWrite).or_default() += troubles.reordered;
+            *faults.entry(Fault::SyncError).or_default() += troubles.syncs;
+            *faults.entry(Fault::ShortWrite).or_default() += troubles.short_writes;
+        }
+        faults.retain(|_, count| *count > 0);
+        faults
+    }
+
     /// A digest of every event so far: equal for equal runs.
     #[must_use]
     pub fn digest(&self) -> u128 {
@@ -356,31 +393,6 @@ impl<S: System> World<S> {
     /// Calls [`System::alarm`] for a node after `nanos`.
     pub fn alarm(&mut self, nanos: u64, node: NodeId, alarm: u64) {
         self.push(nanos, Event::Alarm { node, alarm });
-    }
-
-    /// Ends all faults: links heal, frames arrive, clocks run true, and whoever is down restarts.
-    pub fn calm(&mut self) {
-        self.chaos = false;
-        self.net = Net::default();
-        let now = self.now;
-        for node in self.nodes.values_mut() {
-            node.disk.heal();
-            node.snapshots.heal();
-            node.life.iter_mut().for_each(|life| life.store_failed = false);
-            node.paused_until = node.paused_until.min(now);
-            node.stall = 0;
-            node.clock.drift(now, &mut self.streams.nemesis, 0);
-            if let Some(life) = &mut node.life {
-                life.hands.effects_left = None;
-            }
-        }
-        for node in self.ids() {
-            if self.nodes[&node].life.is_none() {
-                self.push(1_000_000, Event::Restart { node });
-            } else {
-                self.reschedule(node);
-            }
-        }
     }
 
     /// Runs until `until` (true time, nanoseconds).
@@ -410,6 +422,22 @@ impl<S: System> World<S> {
                 self.digest.u64(from.node.0);
                 self.digest.bytes(&frame.head);
             }
+            Event::Garbage { to, frame, .. } => {
+                self.digest.u64(to.0);
+                self.digest.bytes(&frame.head);
+            }
+            Event::Timer { node, life, at } => {
+                [1, node.0, *life, *at].into_iter().for_each(|word| self.digest.u64(word));
+            }
+            Event::Settle { node, life } => {
+                [2, node.0, *life].into_iter().for_each(|word| self.digest.u64(word));
+            }
+            Event::Synced { node, life } => {
+                [3, node.0, *life].into_iter().for_each(|word| self.digest.u64(word));
+            }
+            Event::Alarm { node, alarm } => {
+                [4, node.0, *alarm].into_iter().for_each(|word| self.digest.u64(word));
+            }
             other => self.digest.bytes(format!("{other:?}").as_bytes()),
         }
         if let Some(trace) = &mut self.trace {
@@ -428,38 +456,11 @@ impl<S: System> World<S> {
         match event {
             Event::Nemesis => self.strike(),
             Event::Restart { node } => self.restart(node),
-            Event::Deliver { to, from, class, frame } => {
-                if let Some(resume) = self.paused(to) {
-                    self.push(resume, Event::Deliver { to, from, class, frame });
-                    return Ok(());
-                }
-                let bulk = class != Class::Urgent;
-                if bulk && self.life(to).is_some_and(|life| !life.host.is_open()) {
-                    self.push(1_000_000, Event::Deliver { to, from, class, frame });
-                    return Ok(());
-                }
-                self.step(to, |life, now| life.host.message(now, from, &frame, &mut life.hands))
+            Event::Deliver { to, from, class, frame, sent } => {
+                self.on_deliver(to, from, class, frame, sent)
             }
             Event::Garbage { to, from, frame } => self.on_garbage(to, from, &frame),
-            Event::Timer { node, life, at } => {
-                if self.is_stale(node, life)
-                    || self.life(node).is_none_or(|l| l.timer_at != Some(at))
-                {
-                    return Ok(());
-                }
-                if let Some(resume) = self.paused(node) {
-                    let at = self.now + resume;
-                    if let Some(life) = self.life_mut(node) {
-                        life.timer_at = Some(at);
-                    }
-                    self.push(resume, Event::Timer { node, life, at });
-                    return Ok(());
-                }
-                if let Some(life) = self.life_mut(node) {
-                    life.timer_at = None;
-                }
-                self.step(node, |life, now| life.host.timer(now, &mut life.hands))
-            }
+            Event::Timer { node, life, at } => self.on_timer(node, life, at),
             Event::Settle { node, life } => {
                 if self.is_stale(node, life) {
                     Ok(())
@@ -485,7 +486,24 @@ impl<S: System> World<S> {
             }
             Event::Alarm { node, alarm } => self.on_alarm(node, alarm),
             Event::Stop { node, how } => self.stop(node, how),
+            Event::Flap { link, left, period } => {
+                self.flap(link, left, period);
+                Ok(())
+            }
+            Event::ClockRuns { node, ahead } => {
+                let now = self.now;
+                if let Some(slot) = self.nodes.get_mut(&node) {
+                    slot.clock.go_on(now);
+                    slot.clock.jump(now, ahead);
+                }
+                self.reschedule(node);
+                Ok(())
+            }
         }
+    }
+
+    fn count(&mut self, fault: Fault) {
+        *self.counts.faults.entry(fault).or_default() += 1;
     }
 
     fn violation(&self, node: NodeId, what: String) -> Violation {

@@ -21,6 +21,6 @@ pub use format::{BurstEnd, Position, RECORD_BYTES_MAX};
 pub use real::{RealDisk, RealFile};
 pub use recover::{Recovery, Tail};
 #[cfg(feature = "sim")]
-pub use sim::{Fault, SimDisk, SimFile, SimLock};
+pub use sim::{Fault, SimDisk, SimFile, SimLock, Troubles};
 pub use snapshot::{Snapshot, SnapshotStore};
 pub use wal::{Options, Stats, Wal};

@@ -26,6 +26,21 @@ pub enum Fault {
     Crash,
 }
 
+/// What has befallen a [`SimDisk`] in all its lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Sectors that were written, not synced, and lost with the power.
+    pub lost: u64,
+    /// Sectors of which a power loss left a part.
+    pub torn: u64,
+    /// Power losses that kept a later write and lost an earlier one, or kept an older version.
+    pub reordered: u64,
+    /// Syncs that failed.
+    pub syncs: u64,
+    /// Writes that failed and were partly done.
+    pub short_writes: u64,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Inode {
     cache: Vec<u8>,
@@ -55,6 +70,7 @@ struct State {
     epoch: u64,
     locked: bool,
     rng: Rng,
+    troubles: Troubles,
 }
 
 /// A handle on one simulated directory; clones share it.
@@ -79,6 +95,7 @@ impl SimDisk {
             epoch: 0,
             locked: false,
             rng: Rng::new(seed),
+            troubles: Troubles::default(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -95,6 +112,12 @@ impl SimDisk {
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// What has befallen it so far.
+    #[must_use]
+    pub fn troubles(&self) -> Troubles {
+        self.state().troubles
     }
 
     /// The last call, for messages: `write file 3 4096+120`.
@@ -151,7 +174,7 @@ impl SimDisk {
         }
         state.names = state.durable_names.clone();
         for inode in &mut state.inodes {
-            inode.lose(&mut rng, &mut keep);
+            inode.lose(&mut rng, &mut keep, &mut state.troubles);
         }
     }
 
@@ -284,20 +307,31 @@ impl Inode {
         }
     }
 
-    fn lose(&mut self, rng: &mut Rng, keep: &mut impl FnMut(&mut Rng) -> bool) {
+    fn lose(
+        &mut self,
+        rng: &mut Rng,
+        keep: &mut impl FnMut(&mut Rng) -> bool,
+        troubles: &mut Troubles,
+    ) {
+        let (mut lost, mut reordered) = (false, false);
         if self.disk.len() < self.cache.len() && keep(rng) {
             self.disk.resize(self.cache.len(), 0);
         }
         for (sector, versions) in std::mem::take(&mut self.dirty) {
             if !keep(rng) {
+                troubles.lost += 1;
+                lost = true;
                 continue;
             }
+            reordered |= lost;
             let latest = versions.len() - 1;
             let picked =
                 if rng.below(4) == 0 { rng.below(versions.len() as u64) as usize } else { latest };
+            reordered |= picked != latest;
             let mut bytes = versions[picked];
             if rng.below(8) == 0 {
                 let cut = rng.below(SECTOR as u64) as usize;
+                troubles.torn += 1;
                 bytes[cut..].copy_from_slice(&sector_of(&self.disk, sector)[cut..]);
             }
             let end = ((sector + 1) * SECTOR).min(self.cache.len());
@@ -306,6 +340,7 @@ impl Inode {
             }
             put_sector(&mut self.disk, sector, &bytes);
         }
+        troubles.reordered += u64::from(reordered);
         self.cache.clone_from(&self.disk);
     }
 }
@@ -459,6 +494,7 @@ impl DiskFile for SimFile {
             None => len,
             Some(_) => state.rng.below(len as u64 + 1) as usize,
         };
+        state.troubles.short_writes += u64::from(fault.is_some() && 0 < left && left < len);
         let mut at = offset as usize;
         for buf in bufs {
             let now = left.min(buf.len());
@@ -484,6 +520,7 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state()?;
         let fault = state.call(("sync", self.inode, 0, 0))?;
+        state.troubles.syncs += u64::from(matches!(fault, Some(Fault::Io | Fault::NoSpace)));
         let inode = &mut state.inodes[self.inode];
         match fault {
             None => inode.sync(),

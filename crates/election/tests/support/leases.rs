@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use quorate_election::{Config, Event, QuorumLease, Reply, Request, Term, Token};
-use quorate_sim::{Ask, Plan, System, Violation, World};
+use quorate_sim::{Ask, Fault, Plan, System, Violation, World};
 use quorate_transport::{Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestRange, Rng};
 
 use crate::Outcome;
@@ -110,7 +110,9 @@ impl System for Group {
 pub(crate) fn run(seed: u64, declared: u32) -> Outcome {
     let mut rng = Rng::new(seed).fork(41);
     let nodes = [1, 3, 3, 5][rng.below(4) as usize];
-    let mut plan = Plan::draw(&mut rng);
+    // A lease rests on clocks that run within a declared bound: none that stop or jump.
+    let beyond = [Fault::ClockFreeze, Fault::ClockJump, Fault::Suspend];
+    let mut plan = Plan::draw(&mut rng).without(&beyond);
     plan.drift_ppm = 50_000;
     let ms = Duration::from_millis;
     let mut config = Config::new((1..=nodes).map(NodeId));

@@ -1,6 +1,6 @@
 //! One input to one node, and everything that follows from it.
 
-use quorate_transport::{BurstId, Frame, HostStats, NodeId, Peer, Shell, Time};
+use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, Time};
 
 use super::{Ask, Event, System, Violation, World};
 use crate::nemesis::Fault;
@@ -36,6 +36,65 @@ impl<S: System> World<S> {
         if up { self.step(node, |_, _| ()) } else { Ok(()) }
     }
 
+    pub(super) fn on_deliver(
+        &mut self,
+        to: NodeId,
+        from: Peer,
+        class: Class,
+        frame: Frame,
+        sent: u64,
+    ) -> Result<(), Violation> {
+        if self.net.was_reset(from.node, to, sent) {
+            return Ok(());
+        }
+        if let Some(resume) = self.paused(to) {
+            self.push(resume, Event::Deliver { to, from, class, frame, sent });
+            return Ok(());
+        }
+        let bulk = class != Class::Urgent;
+        if bulk && self.life(to).is_some_and(|life| !life.host.is_open()) {
+            self.push(1_000_000, Event::Deliver { to, from, class, frame, sent });
+            return Ok(());
+        }
+        if from.incarnation.0 < self.nodes[&from.node].incarnation {
+            self.count(Fault::FormerLife);
+        }
+        self.step(to, |life, now| life.host.message(now, from, &frame, &mut life.hands))
+    }
+
+    pub(super) fn on_timer(&mut self, node: NodeId, life: u64, at: u64) -> Result<(), Violation> {
+        if self.is_stale(node, life) || self.life(node).is_none_or(|l| l.timer_at != Some(at)) {
+            return Ok(());
+        }
+        if let Some(resume) = self.paused(node) {
+            let at = self.now + resume;
+            if let Some(life) = self.life_mut(node) {
+                life.timer_at = Some(at);
+            }
+            self.push(resume, Event::Timer { node, life, at });
+            return Ok(());
+        }
+        if let Some(life) = self.life_mut(node) {
+            life.timer_at = None;
+        }
+        if !self.is_due(node) {
+            self.reschedule(node);
+            return Ok(());
+        }
+        self.step(node, |life, now| life.host.timer(now, &mut life.hands))?;
+        if self.is_due(node) && self.nodes[&node].incarnation == life {
+            return Err(self.violation(node, "law 1: a timer that fired is due".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether a timer of the node is due by its own clock.
+    fn is_due(&self, node: NodeId) -> bool {
+        let Some(slot) = self.nodes.get(&node) else { return false };
+        let deadline = slot.life.as_ref().and_then(|life| life.deadline());
+        deadline.is_some_and(|deadline| deadline <= slot.clock.local(self.now))
+    }
+
     /// Bytes that are no message change nothing but a count.
     pub(super) fn on_garbage(
         &mut self,
@@ -54,7 +113,7 @@ impl<S: System> World<S> {
             let counted = |stats: HostStats| stats.malformed + stats.strangers;
             refused = counted(after) == counted(before) + 1;
         })?;
-        *self.counts.faults.entry(Fault::Garbage).or_default() += 1;
+        self.count(Fault::Garbage);
         if refused { Ok(()) } else { Err(self.violation(to, "law 4: garbage was taken in".into())) }
     }
 
@@ -113,7 +172,9 @@ impl<S: System> World<S> {
         }
         life.syncing = life.written.take();
         let stall = std::mem::take(&mut slot.stall);
-        let nanos = stall + self.streams.disk.between(50_000, self.plan.sync_max);
+        let (slow_until, factor) = slot.slow_disk;
+        let factor = if slow_until > self.now { factor } else { 1 };
+        let nanos = stall + factor * self.streams.disk.between(50_000, self.plan.sync_max);
         let life = slot.incarnation;
         self.push(nanos, Event::Synced { node, life });
     }
@@ -173,15 +234,7 @@ impl<S: System> World<S> {
             dead = Some("it stopped itself: its snapshot store failed".into());
         }
         for (to, class, frame) in sent {
-            for delay in self.net.routes(from.node, to, class, &mut self.streams.net) {
-                let frame = frame.clone();
-                self.push(delay, Event::Deliver { to, from, class, frame });
-            }
-            if self.streams.net.chance_ppm(self.net.garbage_ppm) {
-                let delay = self.streams.net.between(self.net.delay_min, self.net.delay_max);
-                let frame = mangle(&frame, &mut self.streams.net);
-                self.push(delay, Event::Garbage { to, from, frame });
-            }
+            self.send(from, to, class, &frame);
         }
         if let Some(what) = halted {
             return Err(self.violation(node, format!("halted: {what}")));
@@ -213,7 +266,31 @@ impl<S: System> World<S> {
         }
         self.reschedule(node);
         self.strike_armed(node, spoke);
+        if let Some(slot) = self.nodes.get_mut(&node)
+            && slot.slow.0 > self.now
+        {
+            slot.paused_until = slot.paused_until.max(self.now + slot.slow.1);
+        }
         Ok(())
+    }
+
+    /// One frame and all that becomes of it.
+    fn send(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
+        let (now, link) = (self.now, (from.node, to));
+        let Self { net, streams, counts, .. } = self;
+        let count = |fault| *counts.faults.entry(fault).or_default() += 1;
+        let what = (class, frame.flat_len());
+        let copies = net.routes(now, link, what, &mut streams.dice, count);
+        for delay in copies.as_slice() {
+            let frame = frame.clone();
+            self.push(*delay, Event::Deliver { to, from, class, frame, sent: now });
+        }
+        let dice = &mut self.streams.dice.garbage;
+        if dice.chance_ppm(self.net.garbage_ppm) {
+            let delay = dice.between(self.net.delay_min, self.net.delay_max);
+            let frame = mangle(frame, dice);
+            self.push(delay, Event::Garbage { to, from, frame });
+        }
     }
 
     pub(super) fn reschedule(&mut self, node: NodeId) {
@@ -222,11 +299,11 @@ impl<S: System> World<S> {
         let life_number = slot.incarnation;
         let Some(life) = &mut slot.life else { return };
         let at = life.deadline().map(|deadline| slot.clock.true_time(deadline).max(now));
-        if at != life.timer_at {
-            life.timer_at = at;
-            if let Some(at) = at {
-                self.push(at - now, Event::Timer { node, life: life_number, at });
-            }
+        let Some(at) = at else { return };
+        // An earlier event that is on its way will look again: deadlines nearly always move on.
+        if life.timer_at.is_none_or(|known| at < known) {
+            life.timer_at = Some(at);
+            self.push(at - now, Event::Timer { node, life: life_number, at });
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What the nemesis does, and what becomes of a node that dies.
 
-use quorate_transport::{Incarnation, LinkState, NodeId, Peer, Shell, Start};
+use quorate_transport::{Incarnation, LinkState, NodeId, Peer, Rng, Shell, Start};
 use quorate_wal::Fault as DiskFault;
 
-use super::{Ask, Event, Stop, System, Violation, World};
+use super::{Ask, Event, Stop, Streams, System, Violation, World};
 use crate::nemesis::Fault;
 use crate::node::boot;
+
+const SECOND: u64 = 1_000_000_000;
 
 impl<S: System> World<S> {
     /// Faults that wait for a leader or an election.
@@ -14,17 +16,17 @@ impl<S: System> World<S> {
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
             self.stop_new_leaders -= 1;
-            let rng = &mut self.streams.nemesis;
+            let rng = self.dice(Fault::StopNewLeader);
             let how = [Stop::Kill, Stop::Power, Stop::Isolate][rng.below(3) as usize];
             let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
             let delay = rng.below(soon);
             self.push(delay, Event::Stop { node, how });
         }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
-            let rng = &mut self.streams.nemesis;
-            if spoke && rng.below(2) == 0 {
+            let dice = self.dice(Fault::CrashVoters);
+            let (strikes, delay) = (dice.below(2) == 0, dice.below(300_000));
+            if spoke && strikes {
                 self.crash_voters -= 1;
-                let delay = rng.below(300_000);
                 self.push(delay, Event::Stop { node, how: Stop::Blink });
             }
         }
@@ -38,7 +40,7 @@ impl<S: System> World<S> {
             Stop::Kill => self.kill(node, None),
             Stop::Power => self.power_loss(node),
             Stop::Blink => {
-                let down = self.streams.nemesis.between(10_000, 2_000_000);
+                let down = self.dice(Fault::CrashVoters).between(10_000, 2_000_000);
                 self.kill(node, Some(down));
             }
             Stop::Isolate => {
@@ -58,10 +60,11 @@ impl<S: System> World<S> {
         slot.disk.kill();
         slot.snapshots.kill();
         slot.paused_until = 0;
-        let millis = match self.streams.nemesis.below(10) {
-            0 => self.streams.nemesis.between(1_000, 8_000),
-            1..5 => self.streams.nemesis.between(1, 50),
-            _ => self.streams.nemesis.between(50, 1_500),
+        let rng = self.dice(Fault::Kill);
+        let millis = match rng.below(10) {
+            0 => rng.between(1_000, 4_000),
+            1..5 => rng.between(1, 50),
+            _ => rng.between(50, 1_500),
         };
         self.push(down.unwrap_or(millis * 1_000_000), Event::Restart { node });
         for peer in self.ids() {
@@ -85,7 +88,7 @@ impl<S: System> World<S> {
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
         let true_now = self.now;
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if slot.life.is_some() {
+        if slot.life.is_some() || slot.gone {
             return Ok(());
         }
         slot.incarnation += 1;
@@ -106,6 +109,11 @@ impl<S: System> World<S> {
                 self.push(delay, Event::Link { node: other, peer: node, state: LinkState::Up });
             }
         }
+        if self.chaos && self.nodes[&node].crash_loop > 0 {
+            let soon = self.dice(Fault::CrashLoop).below(30_000_000);
+            self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop -= 1);
+            self.push(soon, Event::Stop { node, how: Stop::Blink });
+        }
         self.step(node, |life, now| life.host.start(now, &mut life.hands))
     }
 
@@ -113,81 +121,219 @@ impl<S: System> World<S> {
         if !self.chaos {
             return Ok(());
         }
-        let wait = self.streams.nemesis.between(1, 2 * self.plan.interval);
-        self.push(wait, Event::Nemesis);
+        let mut wait = self.streams.nemesis.between(1, 2 * self.plan.interval);
         let fault = self.plan.pick(&mut self.streams.nemesis);
-        *self.counts.faults.entry(fault).or_default() += 1;
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:>12.6} fault {fault:?}", self.now as f64 / 1e9));
-        }
-        self.afflict(fault)
-    }
-
-    fn afflict(&mut self, fault: Fault) -> Result<(), Violation> {
         let ids = self.ids();
         let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let other = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
-        let now = self.now;
-        let rng = &mut self.streams.nemesis;
+        let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
+        let masked = self.plan.masked.contains(&fault);
+        if fault == Fault::Quiet && !masked {
+            wait += quiet;
+        }
+        self.push(wait, Event::Nemesis);
+        if masked {
+            return Ok(());
+        }
+        self.count(fault);
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12.6} fault {fault:?} {node} {other}", self.now as f64 / 1e9));
+        }
         match fault {
-            Fault::Kill => self.kill(node, None),
-            Fault::KillLeader => self.kill(self.system.leader().unwrap_or(node), None),
-            Fault::StopNewLeader => self.stop_new_leaders = rng.between(1, 6),
-            Fault::CrashVoters => self.crash_voters += rng.between(1, 8),
-            Fault::PowerLoss => self.power_loss(node),
-            Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
-            Fault::CrashInStep => {
-                let left = rng.below(30);
-                if let Some(life) = self.life_mut(node) {
-                    life.hands.effects_left = Some(left);
-                }
-            }
-            Fault::CrashInDisk | Fault::DiskError => self.fail_disk(fault, node),
-            Fault::StoreError => self.fail_store(node),
-            Fault::Garbage => {} // drawn a frame
-            Fault::DiskStall => {
-                let stall = rng.between(10_000_000, 1_000_000_000);
-                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.stall = stall);
-            }
-            Fault::Partition => {
-                let (one, two): (Vec<_>, Vec<_>) = ids.into_iter().partition(|_| rng.below(2) == 0);
-                self.net.split(&one, &two);
-            }
-            Fault::IsolateLeader => {
-                let leader = self.system.leader().unwrap_or(node);
-                let rest: Vec<_> = ids.into_iter().filter(|id| *id != leader).collect();
-                self.net.split(&[leader], &rest);
-            }
-            Fault::OneWay => self.net.cut(node, other),
-            Fault::SlowLink => self.net.slow(node, other, rng.between(1_000_000, 200_000_000)),
-            Fault::Heal => self.net.heal(),
-            Fault::Pause => {
-                let until = now + rng.between(10_000_000, 2_000_000_000);
-                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.paused_until = until);
-            }
-            Fault::ClockDrift => {
-                let ppm = self.plan.drift_ppm;
-                let rng = &mut self.streams.nemesis;
-                self.nodes.get_mut(&node).into_iter().for_each(|s| s.clock.drift(now, rng, ppm));
-                self.reschedule(node);
-            }
-            Fault::LinkFlap => {
-                self.push(0, Event::Link { node, peer: other, state: LinkState::Down });
-                self.push(5_000_000, Event::Link { node, peer: other, state: LinkState::Up });
-            }
+            Fault::Clog
+            | Fault::Partition
+            | Fault::MinorityCut
+            | Fault::IsolateLeader
+            | Fault::Ring
+            | Fault::Bridge
+            | Fault::OneWay
+            | Fault::FlappingLink
+            | Fault::SlowLink
+            | Fault::NarrowLink
+            | Fault::LinkFlap
+            | Fault::Reset
+            | Fault::HalfOpen
+            | Fault::QueueFull
+            | Fault::Heal
+            | Fault::Quiet => self.afflict_net(fault, node, other),
             Fault::System => return self.disturb(node),
+            Fault::ClockDrift
+            | Fault::ClockJump
+            | Fault::ClockFreeze
+            | Fault::Suspend
+            | Fault::Pause
+            | Fault::SlowProcess => self.afflict_time(fault, node),
+            _ => self.afflict_process(fault, node),
         }
         Ok(())
     }
 
+    /// What a kind of fault draws from: masking one shifts no other.
+    fn dice(&mut self, fault: Fault) -> &mut Rng {
+        let Streams { kinds, seeds, .. } = &mut self.streams;
+        kinds.entry(fault).or_insert_with(|| seeds.fork(0x100 + fault as u64))
+    }
+
+    fn afflict_net(&mut self, fault: Fault, node: NodeId, other: NodeId) {
+        let (ids, now) = (self.ids(), self.now);
+        let leader = self.system.leader();
+        let rng = self.dice(fault);
+        match fault {
+            Fault::Partition | Fault::Bridge => {
+                let (mut one, mut two): (Vec<_>, Vec<_>) =
+                    ids.into_iter().partition(|_| rng.below(2) == 0);
+                if fault == Fault::Bridge {
+                    one.retain(|id| *id != node);
+                    two.retain(|id| *id != node);
+                }
+                self.net.split(&one, &two);
+            }
+            Fault::MinorityCut => {
+                let from = rng.below(ids.len() as u64) as usize;
+                let mut ids = ids;
+                ids.rotate_left(from);
+                let rest = ids.split_off((ids.len() / 3).max(1));
+                self.net.split(&ids, &rest);
+            }
+            Fault::IsolateLeader => {
+                let leader = leader.unwrap_or(node);
+                let rest: Vec<_> = ids.into_iter().filter(|id| *id != leader).collect();
+                self.net.split(&[leader], &rest);
+            }
+            Fault::Ring => {
+                for (at, one) in ids.iter().enumerate() {
+                    for (away, two) in ids.iter().enumerate().skip(at + 2) {
+                        if away - at != ids.len() - 1 {
+                            self.net.split(&[*one], &[*two]);
+                        }
+                    }
+                }
+            }
+            Fault::OneWay => self.net.cut(node, other),
+            Fault::HalfOpen => self.net.split(&[node], &[other]),
+            Fault::SlowLink => {
+                let nanos = rng.between(1_000_000, 200_000_000);
+                self.net.slow(node, other, nanos);
+            }
+            Fault::NarrowLink => {
+                let nanos = [100, 1_000, 20_000][rng.below(3) as usize];
+                self.net.narrow(node, other, nanos);
+            }
+            Fault::Clog => {
+                let until = now + rng.between(1_000_000, 3 * SECOND);
+                self.net.clog(node, other, until);
+            }
+            Fault::FlappingLink => {
+                let period = rng.between(50_000_000, 500_000_000);
+                let left = rng.between(4, 12);
+                self.flap((node, other), left, period);
+            }
+            Fault::LinkFlap | Fault::Reset => {
+                if fault == Fault::Reset {
+                    self.net.reset(node, other, now);
+                    self.link(other, node, LinkState::Down, 0);
+                    self.link(other, node, LinkState::Up, 5_000_000);
+                }
+                self.link(node, other, LinkState::Down, 0);
+                self.link(node, other, LinkState::Up, 5_000_000);
+            }
+            Fault::QueueFull => self.link(node, other, LinkState::Full, 0),
+            _ => self.net.heal(), // Heal, Quiet
+        }
+    }
+
+    fn link(&mut self, node: NodeId, peer: NodeId, state: LinkState, delay: u64) {
+        if node != peer {
+            self.push(delay, Event::Link { node, peer, state });
+        }
+    }
+
+    /// Cuts or mends a link, and comes back.
+    pub(super) fn flap(&mut self, link: (NodeId, NodeId), left: u64, period: u64) {
+        let (one, other) = link;
+        if !self.chaos {
+            return;
+        }
+        if left > 0 && left.is_multiple_of(2) {
+            self.net.split(&[one], &[other]);
+        } else {
+            self.net.mend(one, other);
+            self.net.mend(other, one);
+        }
+        if left > 0 {
+            self.push(period, Event::Flap { link, left: left - 1, period });
+        }
+    }
+
+    fn afflict_time(&mut self, fault: Fault, node: NodeId) {
+        let (now, ppm) = (self.now, self.plan.drift_ppm);
+        let rng = self.dice(fault);
+        let short = rng.between(10_000_000, 2 * SECOND);
+        let (millis, seconds) = (rng.between(1, 30), rng.between(1, 3));
+        let mut drift = rng.fork(short);
+        let Some(slot) = self.nodes.get_mut(&node) else { return };
+        match fault {
+            Fault::Pause => slot.paused_until = slot.paused_until.max(now + short),
+            Fault::Suspend => {
+                slot.paused_until = slot.paused_until.max(now + short);
+                slot.clock.stop(now);
+                self.push(short, Event::ClockRuns { node, ahead: 0 });
+            }
+            Fault::ClockFreeze => {
+                slot.clock.stop(now);
+                self.push(short, Event::ClockRuns { node, ahead: short });
+            }
+            Fault::ClockJump => slot.clock.jump(now, short),
+            Fault::SlowProcess => slot.slow = (now + seconds * SECOND, millis * 100_000),
+            _ => slot.clock.drift(now, &mut drift, ppm), // ClockDrift
+        }
+        self.reschedule(node);
+    }
+
+    fn afflict_process(&mut self, fault: Fault, node: NodeId) {
+        let (ids, now) = (self.ids(), self.now);
+        let leader = self.system.leader();
+        let rng = self.dice(fault);
+        let (few, down) = (rng.between(1, 6), rng.between(3 * SECOND, 10 * SECOND));
+        let (effects, stall) = (rng.below(30), rng.between(10_000_000, SECOND));
+        match fault {
+            Fault::Kill => self.kill(node, None),
+            Fault::KillLeader => self.kill(leader.unwrap_or(node), None),
+            Fault::StopNewLeader => self.stop_new_leaders = few,
+            Fault::CrashVoters => self.crash_voters += few + 1,
+            Fault::LongOutage => self.kill(node, Some(down)),
+            Fault::CrashLoop => {
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop = few);
+                self.kill(node, Some(1_000_000));
+            }
+            Fault::PowerLoss => self.power_loss(node),
+            Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
+            Fault::CrashInStep => {
+                if let Some(life) = self.life_mut(node) {
+                    life.hands.effects_left = Some(effects);
+                }
+            }
+            Fault::CrashInDisk | Fault::DiskError | Fault::DiskFull => self.fail_disk(fault, node),
+            Fault::StoreError => self.fail_store(node),
+            Fault::DiskStall => {
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.stall = stall);
+            }
+            _ => {
+                // SlowDisk
+                let until = now + few * SECOND;
+                let slow = (until, 5 * few);
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.slow_disk = slow);
+            }
+        }
+    }
+
     /// One of the next few calls of a node's disk fails, or is the last of that life.
     fn fail_disk(&mut self, fault: Fault, node: NodeId) {
-        let rng = &mut self.streams.nemesis;
-        let within = rng.between(1, 12);
-        let kind = match (fault, rng.below(2)) {
-            (Fault::CrashInDisk, _) => DiskFault::Crash,
-            (_, 0) => DiskFault::Io,
-            _ => DiskFault::NoSpace,
+        let within = self.dice(fault).between(1, 12);
+        let kind = match fault {
+            Fault::CrashInDisk => DiskFault::Crash,
+            Fault::DiskFull => DiskFault::NoSpace,
+            _ => DiskFault::Io,
         };
         if let Some(slot) = self.nodes.get(&node).filter(|slot| slot.life.is_some()) {
             slot.disk.fail_at(slot.disk.calls() + within, kind);
@@ -199,7 +345,7 @@ impl<S: System> World<S> {
 
     /// One of the next few calls of a node's snapshot store fails; the process lives on.
     fn fail_store(&mut self, node: NodeId) {
-        let rng = &mut self.streams.nemesis;
+        let rng = self.dice(Fault::StoreError);
         let within = rng.between(1, 6);
         let kind = if rng.below(2) == 0 { DiskFault::Io } else { DiskFault::NoSpace };
         let Some(slot) = self.nodes.get_mut(&node) else { return };
