@@ -1,42 +1,71 @@
 //! `sim`: many seeds of every protocol under the simulator, or one seed again.
 
+mod ledger;
+
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
 
-/// Protocols whose seeds are a program with flags of its own, the example `sim` of the package.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("raft", "quorate-raft"),
-    ("smr", "quorate-smr"),
-    ("dmutex", "quorate-dmutex"),
-    ("txn", "quorate-txn"),
+/// A protocol whose seeds are a program: an example of its package.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    /// Of a hundred seeds of all protocols together, so many are its.
+    share: u64,
+}
+
+const fn program(
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    share: u64,
+) -> Program {
+    Program { name, package, example, share }
+}
+
+const PROGRAMS: &[Program] = &[
+    program("raft", "quorate-raft", "sim", 30),
+    program("smr", "quorate-smr", "sim", 10),
+    program("dmutex", "quorate-dmutex", "sim", 10),
+    program("txn", "quorate-txn", "sim", 10),
+    program("detector", "quorate-detector", "sim", 10),
+    program("lease", "quorate-election", "sim_lease", 10),
+    program("bully", "quorate-election", "sim_bully", 10),
 ];
-/// Protocols whose seeds are the test `sim` of the package, and how many are usual; it reads
-/// `QUORATE_SEEDS`.
-const TESTS: &[(&str, &str, u64)] = &[
-    ("detector", "quorate-detector", 200),
-    ("election", "quorate-election", 200),
-    ("clocks", "quorate-clocks", 1000),
-];
+/// The clocks have no group of machines: their seeds are a test that reads `QUORATE_SEEDS`.
+const CLOCKS: Program = program("clocks", "quorate-clocks", "sim", 10);
+/// Seeds of one protocol, and of all together, unless told otherwise.
+const USUAL: (u64, u64) = (200, 2_000);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// One protocol: raft, smr, dmutex, txn, detector, election, clocks; all of them by default
+    /// One protocol: raft, smr, dmutex, txn, detector, lease, bully, clocks; all by default
     protocol: Option<String>,
-    /// How many seeds to run of each
+    /// How many seeds to run: of one protocol, or of all together
     #[arg(long, conflicts_with = "seed")]
     seeds: Option<u64>,
     /// The first seed of the range
     #[arg(long, conflicts_with = "seed")]
     start: Option<u64>,
-    /// Run this one seed of one protocol again; its story with --trace behind `--`
+    /// Run this one seed again; its story with --trace behind `--`
     #[arg(long)]
     seed: Option<u64>,
+    /// With --seed: leave out all that the failure does not need
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Stop after so many minutes, whatever is left, of each protocol
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
+    /// Kinds of fault that have no effect, by name or class: `N6,Pause`
+    #[arg(long, value_name = "KINDS")]
+    mask: Option<String>,
+    /// Write what the sweeps came to into docs/simulation.md
+    #[arg(long, conflicts_with_all = ["seed", "protocol", "mask"])]
+    ledger: bool,
     /// Passed on to the simulator
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -44,57 +73,98 @@ pub(crate) struct Args {
 
 /// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let known =
-        || PROGRAMS.iter().map(|(name, _)| *name).chain(TESTS.iter().map(|(name, ..)| *name));
-    let only = args.protocol.as_deref();
+    let known = || PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.name);
+    // One seed is of raft unless said.
+    let only = args.protocol.as_deref().or(args.seed.map(|_| "raft"));
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
     }
-    // One seed, a range or a time only the programs take; one seed is of raft unless said.
-    let narrow = args.seed.is_some() || args.start.is_some() || args.minutes.is_some();
-    if narrow && let Some((name, ..)) = TESTS.iter().find(|(name, ..)| only == Some(*name)) {
-        bail!("--seed, --start and --minutes are not for {name}: give it --seeds");
+    if only == Some(CLOCKS.name) && (args.seed.is_some() || args.minutes.is_some()) {
+        bail!("--seed and --minutes are not for clocks: give it --seeds");
     }
-    let only = if args.seed.is_some() { only.or(Some("raft")) } else { only };
-    for (name, package) in PROGRAMS {
-        if only.is_none_or(|only| only == *name) {
-            workspace.require(package, "example", "sim")?;
-            let example = ["run", "--profile", "sim", "-p", package, "--example", "sim", "--"];
-            workspace.cargo().args(example).args(flags(args)).args(&args.rest).run()?;
-        }
+    let mut reports = Vec::new();
+    for program in PROGRAMS.iter().filter(|program| only.is_none_or(|only| only == program.name)) {
+        let report = report(workspace, program);
+        workspace.require(program.package, "example", program.example)?;
+        let cargo = workspace.cargo().args(["run", "--profile", "sim", "-p", program.package]);
+        let cargo = cargo.args(["--example", program.example, "--"]);
+        let cargo = cargo.args(flags(args, only.is_none().then_some(program.share)));
+        let cargo = match args.seed {
+            None => cargo.arg("--report").arg(&report),
+            Some(_) => cargo,
+        };
+        cargo.args(&args.rest).run()?;
+        reports.push(report);
     }
-    for (name, package, usual) in TESTS.iter().filter(|_| !narrow) {
-        if only.is_none_or(|only| only == *name) {
-            workspace.require(package, "test", "sim")?;
-            let test = ["test", "--profile", "sim", "-p", package, "--test", "sim"];
-            let seeds = args.seeds.unwrap_or(*usual).to_string();
-            let shown = ["--", "--nocapture"];
-            workspace.cargo().args(test).args(shown).env("QUORATE_SEEDS", seeds).run()?;
-        }
+    if only.is_none_or(|only| only == CLOCKS.name) {
+        let seeds = args.seeds.unwrap_or(if only.is_some() { USUAL.0 } else { USUAL.1 });
+        let seeds = if only.is_some() { seeds } else { seeds * CLOCKS.share / 100 };
+        let test = ["test", "--profile", "sim", "-p", CLOCKS.package, "--test", CLOCKS.example];
+        let cargo = workspace.cargo().args(test).args(["--", "--nocapture"]);
+        cargo.env("QUORATE_SEEDS", seeds.to_string()).run()?;
     }
-    Ok(())
+    if args.ledger { ledger::write(workspace, &reports) } else { Ok(()) }
 }
 
-fn flags(args: &Args) -> Vec<String> {
+fn report(workspace: &Workspace, program: &Program) -> PathBuf {
+    workspace.target.join(format!("sim-{}.txt", program.name))
+}
+
+fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
+    let seeds = match share {
+        Some(share) => Some((args.seeds.unwrap_or(USUAL.1) * share / 100).max(1)),
+        None if args.seed.is_none() => Some(args.seeds.unwrap_or(USUAL.0)),
+        None => None,
+    };
     let given = [
-        ("--seeds", args.seeds),
+        ("--seeds", seeds),
         ("--start", args.start),
         ("--seed", args.seed),
         ("--minutes", args.minutes),
     ];
     let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
-    given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect()
+    let mut flags: Vec<String> =
+        given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect();
+    flags.extend(args.shrink.then(|| "--shrink".to_owned()));
+    if let Some(kinds) = &args.mask {
+        flags.extend(["--mask".to_owned(), kinds.clone()]);
+    }
+    flags
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args() -> Args {
+        Args {
+            protocol: None,
+            seeds: None,
+            start: None,
+            seed: None,
+            shrink: false,
+            minutes: None,
+            mask: None,
+            ledger: false,
+            rest: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn seeds_of_all_protocols_together_are_shared_out() {
+        let shares: u64 = PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.share).sum();
+        assert_eq!(shares, 100);
+        let all = Args { seeds: Some(20_000), ..args() };
+        assert_eq!(flags(&all, Some(30)), ["--seeds", "6000"]);
+        assert_eq!(flags(&all, None), ["--seeds", "20000"]);
+    }
+
     #[test]
     fn only_the_flags_that_were_given_are_passed_on() {
-        let (protocol, seed, rest) = (None, None, Vec::new());
-        let args = Args { protocol, seeds: Some(3), start: None, seed, minutes: Some(2), rest };
-        assert_eq!(flags(&args), ["--seeds", "3", "--minutes", "2"]);
+        let one = Args { seed: Some(7), shrink: true, mask: Some("N6".into()), ..args() };
+        assert_eq!(flags(&one, None), ["--seed", "7", "--shrink", "--mask", "N6"]);
+        let timed = Args { start: Some(5), minutes: Some(2), ..args() };
+        assert_eq!(flags(&timed, None), ["--seeds", "200", "--start", "5", "--minutes", "2"]);
     }
 }

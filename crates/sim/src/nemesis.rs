@@ -1,5 +1,8 @@
 //! What goes wrong, and when: each seed draws which kinds are on and how often they strike.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use quorate_transport::Rng;
 
 /// A kind of fault. Each has the number of its class in the project's catalogue of faults: N is for
@@ -211,6 +214,29 @@ impl Fault {
     }
 }
 
+/// What this thread's worlds leave out, though all else is drawn as if it happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Kinds of fault.
+    pub(crate) masked: Vec<Fault>,
+    /// Single strikes, by number.
+    pub(crate) spared: BTreeSet<u64>,
+}
+
+thread_local! {
+    static LIMITS: RefCell<Limits> = RefCell::default();
+}
+
+/// Sets what this thread's worlds leave out from now on.
+pub(crate) fn limit(limits: Limits) {
+    LIMITS.set(limits);
+}
+
+/// What this thread's worlds leave out.
+pub(crate) fn limits() -> Limits {
+    LIMITS.with_borrow(Limits::clone)
+}
+
 /// How long frames take: what is drawn stays between the least and the greatest delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
@@ -298,6 +324,7 @@ impl Plan {
             sync_max: [200_000, 2_000_000, 20_000_000][rng.below(3) as usize],
             settle_ppm: [1_000_000, 500_000, 50_000][rng.below(3) as usize],
         }
+        .without(&limits().masked)
     }
 
     /// Takes the effect of some kinds away.

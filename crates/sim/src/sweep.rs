@@ -4,13 +4,21 @@
 //! `sim` is [`main`], and `cargo xtask sim` runs that.
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use quorate_transport::NodeId;
+
 use crate::marks;
-use crate::nemesis::Fault;
+use crate::nemesis::{self, Fault, Limits};
 use crate::world::{System, Violation, World};
+use program::Arguments;
+
+mod program;
+mod shrink;
+
+pub use program::main;
 
 /// What one seed came to.
 #[derive(Clone, Debug)]
@@ -34,6 +42,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Of a seed that nothing more is known of.
+    #[must_use]
+    pub fn failed(violation: Violation) -> Self {
+        let (work, kinds, trace) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let violation = Some(violation);
+        Self { violation, work, kinds, faults: 0, events: 0, nanos: 0, digest: 0, trace }
+    }
+
     /// What came of a world.
     #[must_use]
     pub fn of<S: System>(
@@ -119,6 +135,26 @@ impl Totals {
         }
     }
 
+    /// The same for a program: a line each, the first word says what of.
+    fn report(&self, protocol: &str, wall: f64) -> String {
+        let Self { seeds, faults, events, nanos, .. } = self;
+        let failed = u64::from(self.failed.is_some());
+        let mut text = format!(
+            "protocol {protocol}\nseeds {seeds}\nfailed {failed}\nfaults {faults}\n\
+             events {events}\nnanos {nanos}\nwall {wall:.1}\n"
+        );
+        for (name, (sum, least)) in &self.work {
+            text += &format!("work {sum} {least} {name}\n");
+        }
+        for (kind, count) in &self.kinds {
+            text += &format!("fault {} {kind:?} {count}\n", kind.class());
+        }
+        for (mark, count) in &self.marks {
+            text += &format!("mark {count} {mark}\n");
+        }
+        text
+    }
+
     fn print(&self, protocol: &str, wall: f64) {
         let seeds = self.seeds.max(1);
         let mut line = format!(
@@ -191,82 +227,17 @@ pub fn repeatable(count: u64, run: impl Fn(u64, bool) -> Run) {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Arguments {
-    seeds: u64,
-    start: u64,
-    minutes: Option<u64>,
-    seed: Option<u64>,
-    trace: bool,
-}
+/// Of so many seeds one is run twice, and must be the same run.
+const ONE_IN: u64 = 100;
+const NOBODY: Violation = Violation { at: 0, node: NodeId(0), what: String::new() };
 
-impl Default for Arguments {
-    fn default() -> Self {
-        Self { seeds: 200, start: 0, minutes: None, seed: None, trace: false }
-    }
-}
-
-fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments::default();
-    while let Some(word) = words.next() {
-        let mut number = || {
-            let text = words.next().ok_or(format!("{word} takes a number"))?;
-            text.parse().map_err(|_| format!("{word} takes a number, not {text}"))
-        };
-        match word.as_str() {
-            "--seeds" => arguments.seeds = number()?,
-            "--start" => arguments.start = number()?,
-            "--minutes" => arguments.minutes = Some(number()?),
-            "--seed" => arguments.seed = Some(number()?),
-            "--trace" => arguments.trace = true,
-            _ => return Err(format!("{word} is not known")),
-        }
-    }
-    Ok(arguments)
-}
-
-/// The program `sim` of a protocol: a sweep over seeds, or one seed with its story.
-pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
-    match arguments(std::env::args().skip(1)) {
-        Ok(Arguments { seed: Some(seed), trace, .. }) => one(protocol, seed, trace, run),
-        Ok(arguments) => {
-            let totals = sweep(protocol, &arguments, &run);
-            let Some((seed, violation)) = totals.failed else { return ExitCode::SUCCESS };
-            println!("{protocol}: seed {seed} FAILED: {violation}");
-            println!("replay: cargo xtask sim {protocol} --seed {seed} --trace");
-            ExitCode::FAILURE
-        }
-        Err(what) => {
-            eprintln!("{what}");
-            eprintln!("usage: sim [--seeds N] [--start K] [--minutes M] [--seed S [--trace]]");
-            ExitCode::from(2)
-        }
-    }
-}
-
-/// Lines of the story that are shown of a seed that failed, unless all are asked for.
-const LAST_LINES: usize = 60;
-
-fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -> ExitCode {
-    let run = run(seed, true);
-    if trace || run.violation.is_some() {
-        let skip = if trace { 0 } else { run.trace.len().saturating_sub(LAST_LINES) };
-        run.trace.iter().skip(skip).for_each(|line| println!("{line}"));
-    }
-    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
-    let seconds = run.nanos as f64 / 1e9;
-    let (events, faults, digest) = (run.events, run.faults, run.digest);
-    println!(
-        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
-         faults, digest {digest:032x}"
-    );
-    match run.violation {
-        Some(violation) => {
-            println!("{protocol}: seed {seed} FAILED: {violation}");
-            ExitCode::FAILURE
-        }
-        None => ExitCode::SUCCESS,
-    }
+/// One seed; a panic is a violation like others.
+fn caught(seed: u64, run: &(impl Fn(u64, bool) -> Run + Sync)) -> Run {
+    panic::catch_unwind(AssertUnwindSafe(|| run(seed, false))).unwrap_or_else(|what| {
+        let text = what.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(what.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+        Run::failed(Violation { what: format!("panicked: {text}"), ..NOBODY })
+    })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a tool's own stopwatch, not a protocol's")]
@@ -282,14 +253,23 @@ fn sweep(
     let end = arguments.minutes.map_or(arguments.start + arguments.seeds, |_| u64::MAX);
     let is_late =
         || arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= 60 * minutes);
+    let run_again = run;
     let work = || {
+        nemesis::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
         let _ = marks::take();
         while !failed.load(Ordering::Relaxed) && !is_late() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
                 break;
             }
-            let run = run(seed, false);
+            let mut run = caught(seed, run);
+            if seed.is_multiple_of(ONE_IN) && run.violation.is_none() {
+                let again = caught(seed, run_again);
+                if (again.digest, again.events) != (run.digest, run.events) {
+                    run.violation =
+                        Some(Violation { what: "law 2: two runs differ".into(), ..NOBODY });
+                }
+            }
             if run.violation.is_some() {
                 failed.store(true, Ordering::Relaxed);
             }
@@ -304,14 +284,17 @@ fn sweep(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
     let totals = totals.into_inner().expect("no panic while it was held");
-    totals.print(protocol, begun.elapsed().as_secs_f64());
+    let wall = begun.elapsed().as_secs_f64();
+    totals.print(protocol, wall);
+    if let Some(path) = &arguments.report {
+        let written = std::fs::write(path, totals.report(protocol, wall));
+        written.unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+    }
     totals
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_transport::NodeId;
-
     use super::*;
 
     fn run(seed: u64, fails: u64) -> Run {
@@ -340,15 +323,5 @@ mod tests {
     #[should_panic(expected = "seed 3: ")]
     fn a_seed_that_failed_once_may_not_fail_again() {
         again("# seed: why\n3: that\n", |seed, _| run(seed, 3));
-    }
-
-    #[test]
-    fn arguments_are_read_or_the_wrong_one_is_named() {
-        let read = |text: &str| arguments(text.split_whitespace().map(str::to_owned));
-        let want = Arguments { seeds: 5, start: 7, ..Arguments::default() };
-        assert_eq!(read("--seeds 5 --start 7"), Ok(want));
-        assert_eq!(read("--seeds x"), Err("--seeds takes a number, not x".into()));
-        assert_eq!(read("--seed"), Err("--seed takes a number".into()));
-        assert_eq!(read("--sed 1"), Err("--sed is not known".into()));
     }
 }

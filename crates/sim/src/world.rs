@@ -1,7 +1,7 @@
 //! The discrete-event world: one queue, one seed, every event checked.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 
 use quorate_transport::{
@@ -10,7 +10,7 @@ use quorate_transport::{
 use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
-use crate::nemesis::{Fault, Plan};
+use crate::nemesis::{self, Fault, Plan};
 use crate::net::{Dice, Net};
 use crate::node::{Life, Node};
 
@@ -263,6 +263,9 @@ pub struct World<S: System> {
     streams: Streams,
     counts: Counts,
     chaos: bool,
+    strikes: u64,
+    /// Strikes that do not happen.
+    spared: BTreeSet<u64>,
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
     crash_voters: u64,
@@ -319,6 +322,8 @@ impl<S: System> World<S> {
             streams,
             counts: Counts::default(),
             chaos: true,
+            strikes: 0,
+            spared: nemesis::limits().spared,
             stop_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,

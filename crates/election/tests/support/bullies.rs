@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use quorate_election::bully::{Advisory, Config, Event, Reply, Request};
 use quorate_election::{Bully, Term};
+use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Halt, Host, Key, Machine, MachineRef, NodeId, Peer, Port, RequestRange, Rng, Time,
 };
-
-use crate::Outcome;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -120,7 +119,7 @@ impl System for Group {
 }
 
 /// 20 seconds of faults, then a calm in which all must agree.
-pub(crate) fn run(seed: u64) -> Outcome {
+pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(43);
     let nodes = [1, 2, 3, 5, 7][rng.below(5) as usize];
     let plan = Plan::draw(&mut rng);
@@ -144,9 +143,14 @@ pub(crate) fn run(seed: u64) -> Outcome {
     for node in world.ids() {
         world.alarm(SECOND / 5, node, 0);
     }
+    if trace {
+        world.record_trace();
+    }
     let violation = play(&mut world).err();
     let (leaders, asked) = (world.system.terms.len() as u64, world.system.asked);
-    Outcome::new(&world, violation, leaders, asked)
+    let restarts = world.counts().restarts;
+    let work = vec![("leaders", leaders), ("requests", asked), ("restarts", restarts)];
+    Run::of(&world, violation, work)
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {

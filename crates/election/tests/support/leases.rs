@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use quorate_election::{Config, Event, QuorumLease, Reply, Request, Term, Token};
+use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Fault, Plan, System, Violation, World};
 use quorate_transport::{Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestRange, Rng};
-
-use crate::Outcome;
 
 const SECOND: u64 = 1_000_000_000;
 const SAMPLE: u64 = 3_000_000;
@@ -107,7 +106,7 @@ impl System for Group {
 }
 
 /// 20 seconds of faults with clocks up to 5 % off, of which `declared` are declared; then a calm.
-pub(crate) fn run(seed: u64, declared: u32) -> Outcome {
+pub(crate) fn run(seed: u64, declared: u32, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(41);
     let nodes = [1, 3, 3, 5][rng.below(4) as usize];
     // A lease rests on clocks that run within a declared bound: none that stop or jump.
@@ -131,9 +130,17 @@ pub(crate) fn run(seed: u64, declared: u32) -> Outcome {
     for node in world.ids() {
         world.alarm(SAMPLE, node, 0);
     }
+    if trace {
+        world.record_trace();
+    }
     let violation = play(&mut world).err();
     let leaders = world.system.leaders.len() as u64;
-    Outcome::new(&world, violation, leaders, world.system.asked)
+    let work = vec![
+        ("leaders", leaders),
+        ("requests", world.system.asked),
+        ("restarts", world.counts().restarts),
+    ];
+    Run::of(&world, violation, work)
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {

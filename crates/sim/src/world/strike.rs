@@ -127,7 +127,8 @@ impl<S: System> World<S> {
         let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let other = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
-        let masked = self.plan.masked.contains(&fault);
+        let masked = self.plan.masked.contains(&fault) || self.spared.contains(&self.strikes);
+        self.strikes += 1;
         if fault == Fault::Quiet && !masked {
             wait += quiet;
         }

@@ -120,7 +120,10 @@ impl Group {
         let raft = &mut config.raft;
         raft.heartbeat_interval = Duration::from_millis(40);
         raft.election_timeout_min = Duration::from_millis(150);
-        raft.election_timeout_max = Duration::from_millis([155, 200, 400][rng.below(3) as usize]);
+        raft.election_timeout_max =
+            Duration::from_millis([150, 155, 200, 400][rng.below(4) as usize]);
+        raft.link_down_stagger = Duration::from_millis([0, 10][rng.below(2) as usize]);
+        raft.progress_timeout = Duration::from_millis([200, 2_000][rng.below(2) as usize]);
         raft.append_bytes_max = [1, 300, 1 << 20][rng.below(3) as usize];
         raft.resend_after = Duration::from_millis(100);
         raft.batch_bytes_max = 1 << 10;
@@ -538,18 +541,25 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     }
     world.calm_core(&core);
     world.run(26 * SECOND)?;
-    let before = world.system.acknowledged;
-    world.run(28 * SECOND)?;
-    let core_served = world.system.acknowledged - before;
+    let mut core_served = 0;
+    // With one entry a message and one message at a time a laggard of the core takes its time.
+    for _ in 0..10 {
+        let before = world.system.acknowledged;
+        world.run(world.now() + 2 * SECOND)?;
+        core_served = world.system.acknowledged - before;
+        if core_served >= 5 {
+            break;
+        }
+    }
     world.calm();
-    world.run(30 * SECOND)?;
+    world.run(world.now() + 2 * SECOND)?;
     let before = world.system.acknowledged;
-    world.run(32 * SECOND)?;
+    world.run(world.now() + 2 * SECOND)?;
     let served = world.system.acknowledged - before;
     world.system.quiet = true;
     // With one entry a message and one message at a time a laggard takes its time.
     let mut patience = 60;
-    world.run(34 * SECOND)?;
+    world.run(world.now() + 2 * SECOND)?;
     while patience > 0 && !world.system.has_converged(world) {
         patience -= 1;
         world.run(world.now() + SECOND)?;

@@ -1,0 +1,8 @@
+//! Runs seeds of the simulated group on all cores: `cargo xtask sim detector --seeds 2000`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+fn main() -> std::process::ExitCode {
+    quorate_sim::sweep::main("detector", support::run)
+}

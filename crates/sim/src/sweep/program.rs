@@ -1,0 +1,141 @@
+//! The program of a protocol's simulation: its flags, and one seed alone.
+
+use std::process::ExitCode;
+
+use super::{Run, shrink, sweep};
+use crate::nemesis::{self, Fault, Limits};
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Arguments {
+    pub(super) seeds: u64,
+    pub(super) start: u64,
+    pub(super) minutes: Option<u64>,
+    /// One seed alone, with its story, or with what is left of it.
+    pub(super) seed: Option<u64>,
+    pub(super) trace: bool,
+    pub(super) shrink: bool,
+    /// Kinds of fault without effect.
+    pub(super) masked: Vec<Fault>,
+    /// Where what a sweep came to is written for a program.
+    pub(super) report: Option<String>,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self {
+            seeds: 200,
+            start: 0,
+            minutes: None,
+            seed: None,
+            trace: false,
+            shrink: false,
+            masked: Vec::new(),
+            report: None,
+        }
+    }
+}
+
+fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let text = words.next().ok_or(format!("{word} takes a number"))?;
+            text.parse().map_err(|_| format!("{word} takes a number, not {text}"))
+        };
+        match word.as_str() {
+            "--seeds" => arguments.seeds = number()?,
+            "--start" => arguments.start = number()?,
+            "--minutes" => arguments.minutes = Some(number()?),
+            "--seed" => arguments.seed = Some(number()?),
+            "--trace" => arguments.trace = true,
+            "--shrink" => arguments.shrink = true,
+            "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
+            "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
+            _ => return Err(format!("{word} is not known")),
+        }
+    }
+    Ok(arguments)
+}
+
+/// Kinds of fault by name or class, with commas between.
+fn kinds(text: &str) -> Result<Vec<Fault>, String> {
+    let all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
+    let mut kinds = Vec::new();
+    for word in text.split(',') {
+        let before = kinds.len();
+        let named = |kind: &&Fault| kind.class() == word || format!("{kind:?}") == word;
+        kinds.extend(all.iter().filter(named));
+        if kinds.len() == before {
+            return Err(format!("--mask: there is no fault `{word}`"));
+        }
+    }
+    Ok(kinds)
+}
+
+/// The program `sim` of a protocol: a sweep over seeds, or one seed with its story.
+pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
+    match arguments(std::env::args().skip(1)) {
+        Ok(Arguments { seed: Some(seed), shrink: true, .. }) => shrink::main(protocol, seed, &run),
+        Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
+            nemesis::limit(Limits { masked, ..Limits::default() });
+            one(protocol, seed, trace, run)
+        }
+        Ok(arguments) => {
+            let totals = sweep(protocol, &arguments, &run);
+            let Some((seed, violation)) = totals.failed else { return ExitCode::SUCCESS };
+            println!("{protocol}: seed {seed} FAILED: {violation}");
+            println!("replay: cargo xtask sim {protocol} --seed {seed} -- --trace, or --shrink");
+            ExitCode::FAILURE
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            eprintln!(
+                "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE]"
+            );
+            eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Lines of the story that are shown of a seed that failed, unless all are asked for.
+const LAST_LINES: usize = 60;
+
+fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -> ExitCode {
+    let run = run(seed, true);
+    if trace || run.violation.is_some() {
+        let skip = if trace { 0 } else { run.trace.len().saturating_sub(LAST_LINES) };
+        run.trace.iter().skip(skip).for_each(|line| println!("{line}"));
+    }
+    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
+    let seconds = run.nanos as f64 / 1e9;
+    let (events, faults, digest) = (run.events, run.faults, run.digest);
+    println!(
+        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
+         faults, digest {digest:032x}"
+    );
+    match run.violation {
+        Some(violation) => {
+            println!("{protocol}: seed {seed} FAILED: {violation}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_or_the_wrong_one_is_named() {
+        let read = |text: &str| arguments(text.split_whitespace().map(str::to_owned));
+        let want = Arguments { seeds: 5, start: 7, ..Arguments::default() };
+        assert_eq!(read("--seeds 5 --start 7"), Ok(want));
+        assert_eq!(read("--seeds x"), Err("--seeds takes a number, not x".into()));
+        assert_eq!(read("--seed"), Err("--seed takes a number".into()));
+        assert_eq!(read("--mask N6,Kill").unwrap().masked, [Fault::OneWay, Fault::Kill]);
+        assert_eq!(read("--mask N6,N0"), Err("--mask: there is no fault `N0`".into()));
+        assert_eq!(read("--sed 1"), Err("--sed is not known".into()));
+    }
+}
