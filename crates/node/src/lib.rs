@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod chronicle;
+pub mod client;
 mod cluster;
 mod export;
+pub mod kv;
 mod lifecycle;
 mod resource;
 mod system;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use export::{ExportError, Exporter};

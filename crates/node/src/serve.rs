@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use crate::config::{Config, Overrides};
 use crate::drill::Accounts;
 use crate::http;
-use crate::kv::Map;
 use crate::server::{self, Machines};
+use quorate_node::kv::Map;
 
 /// Runs a node until it is told to stop or its journal fails.
 pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<()> {

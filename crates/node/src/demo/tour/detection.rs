@@ -21,7 +21,7 @@ impl Tour<'_> {
              says how unlikely its silence is: at 8 it is suspected, a second later it counts as\n\
              failed, and when it speaks again it is trusted.",
         );
-        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        let leader = wait_for_leader(self.client, None).await?;
         let paused = self.nodes.keys().copied().rfind(|node| *node != leader).unwrap_or(leader);
         let observer = leader;
         let heard = |member: &super::MemberInfo| member.heartbeat_ms.is_some();
