@@ -15,4 +15,4 @@ pub use cluster::Cluster;
 pub use export::{ExportError, Exporter};
 pub use lifecycle::{Lifecycle, Standing};
 pub use resource::{Resource, participate};
-pub use system::{Builder, Member, Node, NodeError, keys, members_of};
+pub use system::{Builder, Member, NoResource, Node, NodeError, keys, members_of};

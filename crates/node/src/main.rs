@@ -6,6 +6,7 @@ mod bench;
 mod config;
 mod demo;
 mod drill;
+mod faulty;
 mod http;
 mod load;
 mod metrics;
