@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod docs;
 mod explore;
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::Args),
     /// Start a local cluster from a release build and watch it work
     Demo(demo::Args),
+    /// Run a real cluster under faults, and judge what its clients saw
+    Chaos(chaos::Args),
     /// Feed random and mutated bytes to everything that decodes
     Fuzz(fuzz::Args),
     /// Build the documentation; a warning is an error
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Chaos(args) => chaos::run(&workspace, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Docs => docs::run(&workspace),
     });

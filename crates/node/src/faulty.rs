@@ -1,9 +1,9 @@
 //! A real directory that fails on command, for tests of the whole server.
 //!
 //! What is not synced stays in this process as the operating system would keep it in its own
-//! memory, so that a SIGKILL does to the node what a power cut does. Names are durable the same way:
-//! files are numbered, and `names` says which number has which name, as of the last sync of the
-//! directory. Which faults there are is read from a file before every call.
+//! memory, so that a SIGKILL does to the node what a power cut does. Names are durable the same
+//! way: files are numbered, and `names` says which number has which name, as of the last sync of
+//! the directory. Which faults there are is read from a file before every call.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
