@@ -12,6 +12,7 @@ mod fuzz;
 mod loom;
 mod no_std;
 mod run;
+mod shuttle;
 mod sim;
 mod test;
 mod tidy;
@@ -49,6 +50,8 @@ enum Command {
     Explore(explore::Args),
     /// Try every interleaving of the code that shares memory between threads
     Loom(loom::Args),
+    /// Try very many orders of whole pieces of threads and tasks
+    Shuttle(shuttle::Args),
     /// Compare the golden interaction traces, or write them anew
     Trace(trace::Args),
     /// Measure: beside peers, in turns, into docs/benchmarks.md; then criterion
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&workspace, &args),
         Command::Explore(args) => explore::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Shuttle(args) => shuttle::run(&workspace, &args),
         Command::Trace(args) => trace::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
