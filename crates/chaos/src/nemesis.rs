@@ -25,6 +25,9 @@ const AT_ONCE_MAX: u64 = 3;
 /// How often the world is looked at while faults last.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How long a cluster may take to serve once all is healed.
+pub(crate) const SERVE_MAX: Duration = Duration::from_secs(15);
+
 /// What a run of faults came to.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -34,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) idle: BTreeMap<Kind, u64>,
     /// Kinds that cannot run here, and why.
     pub(crate) skipped: BTreeMap<Kind, String>,
+    /// How long the cluster did not serve after each healing, up to [`SERVE_MAX`].
+    pub(crate) serves_after: Vec<Duration>,
     /// Nodes that ended though nothing was done to them that excuses it.
     pub(crate) wrong: Vec<String>,
 }
@@ -80,15 +85,25 @@ impl<'a> Nemesis<'a> {
         let begun = Instant::now();
         let mut step = 0;
         while begun.elapsed() < length && !self.kinds.is_empty() {
+            if step > 0 {
+                sleep(Duration::from_millis(300 + self.rng.below(900))).await;
+                self.look();
+            }
             step += 1;
             let before = done();
             self.step(begun, length).await?;
-            let what = format!("step {step}, {} operations", done());
-            self.voice.say(&format!("  healed; {} operations meanwhile", done() - before));
-            self.voice.at(begun.elapsed(), what);
-            let quiet = Duration::from_millis(300 + self.rng.below(900));
-            sleep(quiet).await;
-            self.look();
+            let healed = (Instant::now(), done());
+            while done() == healed.1 && healed.0.elapsed() < SERVE_MAX {
+                sleep(Duration::from_millis(5)).await;
+                self.look();
+            }
+            let took = healed.0.elapsed();
+            self.outcome.serves_after.push(took);
+            let meanwhile = healed.1 - before;
+            self.voice.say(&format!(
+                "  healed, serves after {took:.1?}; {meanwhile} operations meanwhile"
+            ));
+            self.voice.at(begun.elapsed(), format!("step {step}, {} operations", done()));
         }
         Ok(self.outcome)
     }
