@@ -48,8 +48,7 @@ pub(crate) struct Nemesis<'a> {
     cluster: &'a mut Cluster,
     voice: &'a mut Voice,
     rng: Rng,
-    deck: Vec<Kind>,
-    kinds: Vec<Kind>,
+    deck: Deck,
     /// Faults that go on by themselves until all is healed.
     going_on: JoinSet<()>,
     outcome: Outcome,
@@ -71,8 +70,8 @@ impl<'a> Nemesis<'a> {
                 Some(why) => drop(outcome.skipped.insert(kind, why)),
             }
         }
-        let (rng, deck, going_on) = (Rng::new(seed), Vec::new(), JoinSet::new());
-        Self { cluster, voice, rng, deck, kinds, going_on, outcome }
+        let (rng, deck, going_on) = (Rng::new(seed), Deck::of(kinds), JoinSet::new());
+        Self { cluster, voice, rng, deck, going_on, outcome }
     }
 
     /// Lets faults come and go for this long, and heals everything. `done` counts what clients have
@@ -84,7 +83,7 @@ impl<'a> Nemesis<'a> {
     ) -> anyhow::Result<Outcome> {
         let begun = Instant::now();
         let mut step = 0;
-        while begun.elapsed() < length && !self.kinds.is_empty() {
+        while begun.elapsed() < length && !self.deck.kinds.is_empty() {
             if step > 0 {
                 sleep(Duration::from_millis(300 + self.rng.below(900))).await;
                 self.look();
@@ -114,10 +113,10 @@ impl<'a> Nemesis<'a> {
         let before = self.counts();
         let mut kinds = Vec::new();
         for _ in 0..count {
-            let kind = self.draw();
-            if kinds.contains(&kind) {
+            let Some(kind) = self.deck.draw(&mut self.rng).filter(|kind| !kinds.contains(kind))
+            else {
                 continue; // the deck began anew
-            }
+            };
             self.look();
             let what = self.inject(kind).await?;
             self.voice.say(&format!("{kind}: {what}"));
@@ -139,16 +138,6 @@ impl<'a> Nemesis<'a> {
             *runs.entry(kind).or_default() += 1;
         }
         self.heal().await
-    }
-
-    fn draw(&mut self) -> Kind {
-        if self.deck.is_empty() {
-            self.deck = self.kinds.clone();
-            for at in (1..self.deck.len()).rev() {
-                self.deck.swap(at, self.rng.below(at as u64 + 1) as usize);
-            }
-        }
-        self.deck.pop().unwrap_or(Kind::KillOne)
     }
 
     async fn heal(&mut self) -> anyhow::Result<()> {
@@ -183,6 +172,28 @@ impl<'a> Nemesis<'a> {
             }
         }
         sums
+    }
+}
+
+/// Kinds in a random order, anew when all were drawn.
+struct Deck {
+    kinds: Vec<Kind>,
+    left: Vec<Kind>,
+}
+
+impl Deck {
+    fn of(kinds: Vec<Kind>) -> Self {
+        Self { kinds, left: Vec::new() }
+    }
+
+    fn draw(&mut self, rng: &mut Rng) -> Option<Kind> {
+        if self.left.is_empty() {
+            self.left = self.kinds.clone();
+            for at in (1..self.left.len()).rev() {
+                self.left.swap(at, rng.below(at as u64 + 1) as usize);
+            }
+        }
+        self.left.pop()
     }
 }
 
@@ -223,5 +234,35 @@ fn obstacle(kind: Kind, cluster: &Cluster) -> Option<String> {
             missing("needs libfaketime; nodes read the wall clock for their logs only")
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_drawn_once_before_any_is_drawn_twice_and_a_seed_draws_the_same() {
+        let order = |seed| {
+            let (mut rng, mut deck) = (Rng::new(seed), Deck::of(Kind::ALL.to_vec()));
+            let mut draw = || deck.draw(&mut rng).unwrap();
+            let rounds: Vec<Vec<_>> =
+                (0..3).map(|_| (0..Kind::ALL.len()).map(|_| draw()).collect()).collect();
+            for round in &rounds {
+                assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), Kind::ALL.len());
+            }
+            rounds
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+        assert_eq!(Deck::of(Vec::new()).draw(&mut Rng::new(1)), None);
+    }
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_others_are_not() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        assert!("nonsense".parse::<Kind>().unwrap_err().contains("kill-leader"));
     }
 }

@@ -83,11 +83,9 @@ impl Nemesis<'_> {
 
     /// The leader; any node while there is none.
     async fn leader(&mut self) -> u64 {
+        let any = self.one(); // drawn in any case: what follows is drawn from the seed alone
         let client = self.cluster.client(LEADER_PATIENCE);
-        match client.wait_for_leader(None, LEADER_PATIENCE).await {
-            Some(leader) => leader,
-            None => self.one(),
-        }
+        client.wait_for_leader(None, LEADER_PATIENCE).await.unwrap_or(any)
     }
 
     async fn kill(&mut self, kind: Kind) -> anyhow::Result<String> {
