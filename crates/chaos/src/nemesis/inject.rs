@@ -6,6 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use quorate_transport::Rng;
 use tokio::time::sleep;
 
@@ -63,7 +64,7 @@ impl Nemesis<'_> {
                 self.cluster.restart(node)?;
                 Ok(format!("node {node}, {hours} h ahead"))
             }
-            Kind::WallClock => Ok("nothing".into()),
+            Kind::WallClock => bail!("no node reads a wall clock but for its logs"),
         }
     }
 
