@@ -5,6 +5,7 @@
 mod bench;
 mod bugs;
 mod build;
+mod chaos;
 mod demo;
 mod docs;
 mod explore;
@@ -12,6 +13,7 @@ mod fuzz;
 mod loom;
 mod no_std;
 mod run;
+mod shuttle;
 mod sim;
 mod test;
 mod tidy;
@@ -51,12 +53,16 @@ enum Command {
     Bugs(bugs::Args),
     /// Try every interleaving of the code that shares memory between threads
     Loom(loom::Args),
+    /// Try very many orders of whole pieces of threads and tasks
+    Shuttle(shuttle::Args),
     /// Compare the golden interaction traces, or write them anew
     Trace(trace::Args),
     /// Measure: beside peers, in turns, into docs/benchmarks.md; then criterion
     Bench(bench::Args),
     /// Start a local cluster from a release build and watch it work
     Demo(demo::Args),
+    /// Run a real cluster under faults, and judge what its clients saw
+    Chaos(chaos::Args),
     /// Feed random and mutated bytes to everything that decodes
     Fuzz(fuzz::Args),
     /// Build the documentation; a warning is an error
@@ -73,9 +79,11 @@ fn main() -> ExitCode {
         Command::Explore(args) => explore::run(&workspace, &args),
         Command::Bugs(args) => bugs::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Shuttle(args) => shuttle::run(&workspace, &args),
         Command::Trace(args) => trace::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Chaos(args) => chaos::run(&workspace, &args),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Docs => docs::run(&workspace),
     });

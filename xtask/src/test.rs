@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{Cmd, say};
 use crate::workspace::Workspace;
-use crate::{docs, loom, no_std, tidy};
+use crate::{docs, loom, no_std, shuttle, tidy};
 
 /// Tests over many seeds, too slow unoptimised: `(package, test, seeds)`.
 ///
@@ -95,6 +95,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     if loom::any(workspace) {
         steps.push(step("loom", || loom::run_all(workspace)));
     }
+    steps.push(step("shuttle", || shuttle::run_all(workspace)));
     steps
 }
 

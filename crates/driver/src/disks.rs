@@ -1,6 +1,5 @@
 //! The journal and the snapshot store, each on a thread of its own.
 
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket, Time};
@@ -8,6 +7,8 @@ use quorate_wal::{Disk, DiskError, SnapshotStore, Wal, WalError};
 use tokio::sync::mpsc;
 
 use crate::clock::boot_time;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{recv_many, sleep};
 
 /// One burst on its way to the journal.
 #[derive(Debug)]
@@ -51,12 +52,12 @@ where
     Wal<D>: Send,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("quorate-journal".into()).spawn(move || {
+    thread::Builder::new().name("quorate-journal".into()).spawn(move || {
         runtime.block_on(async {
             let mut waiting = Vec::new();
             let mut marked = true;
             loop {
-                let next = batches.recv_many(&mut waiting, 1024);
+                let next = recv_many(&mut batches, &mut waiting, 1024);
                 let count = if marked {
                     next.await
                 } else {
@@ -129,7 +130,7 @@ where
     SnapshotStore<D>: Send,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("quorate-snapshots".into()).spawn(move || {
+    thread::Builder::new().name("quorate-snapshots".into()).spawn(move || {
         runtime.block_on(async {
             while let Some((key, op)) = work.recv().await {
                 // Nobody hears the answer any more, and what is not finished is void.
@@ -147,7 +148,7 @@ where
                 }
                 let pause = pace.after(boot_time(), written as u64);
                 if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
+                    sleep(pause).await;
                 }
             }
             if let Some(failure) = store.into_failure() {

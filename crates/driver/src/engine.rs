@@ -7,12 +7,13 @@ use std::time::Duration;
 use quorate_transport::{
     Class, Frame, Halt, Host, Incoming, Key, NodeId, Shell, StoreOp, Ticket, Time, Transport,
 };
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
 use crate::desk::Mailbox;
 use crate::disks::{Batch, Done};
 use crate::setup::{DriverError, DriverStats, Options};
+use crate::sync::{self, Notify};
 
 /// The engine's hands: sends leave at once, the rest is collected for the end of the burst.
 pub(crate) struct Hands {
@@ -90,16 +91,16 @@ impl Engine {
             let pause = if more { Duration::ZERO } else { self.pause() };
             tokio::select! {
                 biased;
-                _ = self.done.recv_many(&mut done, BURST_MAX) => {}
+                _ = sync::recv_many(&mut self.done, &mut done, BURST_MAX) => {}
                 received = transport.recv_many(&mut incoming, BURST_MAX) => {
                     if received.is_err() {
                         break Ok(());
                     }
                 }
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause), if !more => {}
+                () = sync::sleep(pause), if !more => {}
                 () = std::future::ready(()), if more => {}
-                changed = self.stop.changed() => if changed.is_err() {
+                changed = sync::changed(&mut self.stop) => if changed.is_err() {
                     break Ok(()); // nobody holds the driver any more
                 }
             }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use quorate_transport::{Machine, RequestId};
 use thiserror::Error;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::sync::Notify;
 
 /// The node has stopped, or this machine has: whether the request was carried out is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -8,6 +8,10 @@ mod engine;
 mod handle;
 mod identity;
 mod setup;
+#[cfg(not(shuttle))]
+mod sync;
+#[cfg(shuttle)]
+pub mod sync;
 
 pub use clock::boot_time;
 pub use handle::{Gone, Handle, Refused};

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_transport::{
@@ -12,13 +11,15 @@ use quorate_transport::{
 };
 use quorate_wal::{Disk, DiskError, OpenError, SnapshotStore, Wal, WalError};
 use thiserror::Error;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
 use crate::desk::{Desk, Mailbox, Post};
 use crate::disks::{self, Pace};
 use crate::engine::{Engine, Hands};
 use crate::handle::{Gone, Handle};
+use crate::sync::Notify;
+use crate::sync::thread::JoinHandle;
 
 /// Limits of a node.
 #[derive(Clone, Copy, Debug)]

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::client::Client;
 use crate::load::Progress;
+use quorate_node::client::Client;
 
 /// Before this nothing is measured.
 const WARM_UP: Duration = Duration::from_secs(1);

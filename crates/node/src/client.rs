@@ -18,17 +18,38 @@ use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
 
 /// Why an operation has no result.
 #[derive(Debug, Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
+    /// No leader with a majority answered in time: it may have been done or not.
     #[error("no leader with a majority answered within {0:.1?}")]
     NoQuorum(Duration),
+    /// It may have been done or not.
     #[error("the outcome is unknown: it may have been done or not")]
     Unknown,
+    /// It was not done, and never will be; why.
     #[error("refused: {0}")]
     Refused(String),
+    /// It was not done: the caller's fault.
     #[error("the key is {0} bytes long, the limit is {max}", max = kv::KEY_BYTES_MAX)]
     KeyTooLong(usize),
+    /// It was not done: the caller's fault.
     #[error("the value is {0} bytes long, the limit is {max}", max = kv::VALUE_BYTES_MAX)]
     ValueTooLong(usize),
+}
+
+/// Why the replicas are not shown to be equal.
+#[derive(Debug, Error)]
+pub enum Apart {
+    /// They differ: a bug, or a disk that lies.
+    #[error("replicas differ at index {index}: {digests:x?}")]
+    Differ {
+        /// Where.
+        index: u64,
+        /// The digest of each node.
+        digests: BTreeMap<u64, u128>,
+    },
+    /// No one index was seen on all of them: some are down, or writes still come.
+    #[error("the replicas did not reach one index within {0:.0?}")]
+    Late(Duration),
 }
 
 /// One connection, with many questions under way.
@@ -119,7 +140,7 @@ impl Connection {
 
 /// A client of a cluster. Clones share connections.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub struct Client {
     shared: Arc<Shared>,
 }
 
@@ -134,7 +155,7 @@ struct Shared {
 
 impl Client {
     /// A client that gives each operation up after `patience`.
-    pub(crate) fn new(nodes: BTreeMap<u64, String>, patience: Duration) -> Self {
+    pub fn new(nodes: BTreeMap<u64, String>, patience: Duration) -> Self {
         let shared = Shared {
             nodes,
             connections: tokio::sync::Mutex::default(),
@@ -146,17 +167,12 @@ impl Client {
     }
 
     /// The node that answered as leader last.
-    pub(crate) fn leader(&self) -> Option<u64> {
+    pub fn leader(&self) -> Option<u64> {
         *lock(&self.shared.leader)
     }
 
     /// Asks one node, once.
-    pub(crate) async fn ask_node(
-        &self,
-        node: u64,
-        body: Body,
-        patience: Duration,
-    ) -> Option<Answer> {
+    pub async fn ask_node(&self, node: u64, body: Body, patience: Duration) -> Option<Answer> {
         match self.tell(node, body, patience).await {
             Told::Answer(answer) => Some(answer),
             _ => None,
@@ -164,7 +180,7 @@ impl Client {
     }
 
     /// Where a node stands, if it answers.
-    pub(crate) async fn status(&self, node: u64) -> Option<NodeStatus> {
+    pub async fn status(&self, node: u64) -> Option<NodeStatus> {
         match self.ask_node(node, Body::Status, Duration::from_secs(1)).await? {
             Answer::Status(status) => Some(status),
             _ => None,
@@ -172,7 +188,7 @@ impl Client {
     }
 
     /// Opens a session, within which every command is applied once however often it is sent.
-    pub(crate) async fn session(&self) -> Result<Session, ClientError> {
+    pub async fn session(&self) -> Result<Session, ClientError> {
         // A lost answer leaves a session that nobody uses: harmless.
         match self.until_done(&Body::Open, true).await? {
             Answer::Opened(id) => {
@@ -184,13 +200,13 @@ impl Client {
     }
 
     /// Reads a key, linearizably unless `stale`.
-    pub(crate) async fn get(&self, key: &[u8], stale: bool) -> Result<Option<Bytes>, ClientError> {
+    pub async fn get(&self, key: &[u8], stale: bool) -> Result<Option<Bytes>, ClientError> {
         let answer = self.query(kv::get(key), stale).await?;
         Ok(kv::value(&answer))
     }
 
     /// All pairs whose key begins with `prefix`, page by page.
-    pub(crate) async fn list(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ClientError> {
+    pub async fn list(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ClientError> {
         let mut all: Vec<(Bytes, Bytes)> = Vec::new();
         loop {
             let after = all.last().map(|(key, _)| key.clone());
@@ -201,6 +217,58 @@ impl Client {
             }
             all.extend(page);
         }
+    }
+
+    /// The node that leads, and that is not `gone`; `None` when there is none for this long.
+    ///
+    /// Of several that say so the one of the newest term is told.
+    pub async fn wait_for_leader(&self, gone: Option<u64>, patience: Duration) -> Option<u64> {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            let mut best: Option<(u64, u64)> = None;
+            for node in self.shared.nodes.keys().filter(|node| Some(**node) != gone) {
+                if let Some(status) = self.status(*node).await
+                    && status.role == "leader"
+                    && best.is_none_or(|(term, _)| term < status.term)
+                {
+                    best = Some((status.term, *node));
+                }
+            }
+            if let Some((_, leader)) = best {
+                return Some(leader);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        None
+    }
+
+    /// Waits until every node was seen at one index, and compares their digests there; gives back
+    /// index and digest. Only a cluster that rests gets there.
+    ///
+    /// # Errors
+    /// [`Apart`].
+    pub async fn equal_digests(&self, patience: Duration) -> Result<(u64, u128), Apart> {
+        let begun = Instant::now();
+        let nodes = &self.shared.nodes;
+        let mut seen: BTreeMap<u64, BTreeMap<u64, u128>> = BTreeMap::new();
+        while begun.elapsed() < patience {
+            for node in nodes.keys() {
+                if let Some(status) = self.status(*node).await {
+                    seen.entry(status.applied).or_default().insert(*node, status.digest);
+                }
+            }
+            for (index, digests) in &seen {
+                let first = digests.values().next().copied().unwrap_or_default();
+                if digests.values().any(|digest| *digest != first) {
+                    return Err(Apart::Differ { index: *index, digests: digests.clone() });
+                }
+                if digests.len() == nodes.len() {
+                    return Ok((*index, first));
+                }
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err(Apart::Late(begun.elapsed()))
     }
 
     async fn query(&self, query: Bytes, stale: bool) -> Result<Bytes, ClientError> {
@@ -279,7 +347,7 @@ impl Client {
 }
 
 /// A session: its commands are applied once each, and can be retried safely.
-pub(crate) struct Session {
+pub struct Session {
     client: Client,
     id: u64,
     state: Mutex<SessionState>,
@@ -314,7 +382,7 @@ impl SessionState {
 
 impl Session {
     /// Sets a key.
-    pub(crate) async fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, ClientError> {
+    pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, ClientError> {
         if value.len() > kv::VALUE_BYTES_MAX {
             return Err(ClientError::ValueTooLong(value.len()));
         }
@@ -323,7 +391,7 @@ impl Session {
     }
 
     /// Removes a key; says whether it was there.
-    pub(crate) async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
+    pub async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
         check_key(key)?;
         self.apply(&kv::delete(key)).await
     }

@@ -60,6 +60,12 @@ pub(crate) struct Overrides {
     /// Let clients exercise locks, transactions and elections, as the demonstration does
     #[arg(long, env = "QUORATE_DRILLS")]
     drills: bool,
+    /// For tests: put faults between the node and its disk, as the words in this file say
+    #[arg(long, env = "QUORATE_DISK_FAULTS", hide = true)]
+    disk_faults: Option<PathBuf>,
+    /// For tests: make a snapshot after this many bytes of commands
+    #[arg(long, env = "QUORATE_SNAPSHOT_BYTES", hide = true)]
+    snapshot_bytes: Option<u64>,
 }
 
 /// A whole configuration.
@@ -72,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) client_listen: SocketAddr,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) drills: bool,
+    pub(crate) disk_faults: Option<PathBuf>,
+    pub(crate) snapshot_bytes: Option<u64>,
     pub(crate) members: BTreeMap<NodeId, Member>,
 }
 
@@ -117,6 +125,8 @@ impl Config {
                 .ok_or(ConfigError::Missing("client_listen"))?,
             metrics_listen: over.metrics_listen.or(file.metrics_listen),
             drills: over.drills || file.drills,
+            disk_faults: over.disk_faults,
+            snapshot_bytes: over.snapshot_bytes,
             members: members(&file.members)?,
         };
         if !config.members.contains_key(&config.node) {

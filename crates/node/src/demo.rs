@@ -12,9 +12,9 @@ use quorate_linearizability::{Budget, MapOp, MapOutput, Operation, Verdict, chec
 use quorate_transport::Time;
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
 use crate::load::{self, Report};
 use crate::table::{self, Row};
+use quorate_node::client::Client;
 
 mod cluster;
 mod prompt;
@@ -78,7 +78,7 @@ async fn show(
     client: &Client,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let leader = wait_for_leader(client, &processes.clients(), None).await?;
+    let leader = wait_for_leader(client, None).await?;
     println!("{} nodes up, node {leader} leads after {:.0?}\n", options.nodes, begun.elapsed());
     processes.print();
     print_status(client, &processes.clients()).await;
@@ -96,7 +96,7 @@ async fn show(
     println!("{report}");
 
     println!("\nchecking");
-    check_all(rows, &report, &reads, begun, processes, client).await?;
+    check_all(rows, &report, &reads, begun, client).await?;
     println!("\nCHECK PASSED");
     if options.tour {
         tour::run(processes, client).await?;
@@ -125,13 +125,13 @@ async fn load_and_kill(
     let nodes = processes.clients();
     let killing = async {
         while let Some(go_on) = due.recv().await {
-            let Ok(victim) = wait_for_leader(client, &nodes, None).await else { continue };
+            let Ok(victim) = wait_for_leader(client, None).await else { continue };
             processes.kill(victim)?;
             let killed = Instant::now();
             let _ = go_on.send(());
             println!("  killed node {victim}, the leader (SIGKILL)");
             if nodes.len() > 1 {
-                let leader = wait_for_leader(client, &nodes, Some(victim)).await?;
+                let leader = wait_for_leader(client, Some(victim)).await?;
                 println!("  node {leader} leads after {:.0?}", killed.elapsed());
                 sleep(Duration::from_millis(200)).await;
             }
@@ -151,7 +151,6 @@ async fn check_all(
     report: &Report,
     reads: &[Read],
     begun: Instant,
-    processes: &Processes,
     client: &Client,
 ) -> anyhow::Result<()> {
     ensure!(report.unknown == 0, "{} writes have an unknown outcome", report.unknown);
@@ -173,7 +172,7 @@ async fn check_all(
         have.len()
     );
 
-    let (index, digest) = equal_digests(client, &processes.clients()).await?;
+    let (index, digest) = equal_digests(client).await?;
     println!("  all replicas have digest {digest:032x} at index {index}");
     Ok(())
 }
@@ -218,54 +217,15 @@ fn linearizable(
 }
 
 /// Waits until every node has applied the same index, and compares digests there.
-async fn equal_digests(
-    client: &Client,
-    nodes: &BTreeMap<u64, String>,
-) -> anyhow::Result<(u64, u128)> {
-    let begun = Instant::now();
-    let mut seen: BTreeMap<u64, BTreeMap<u64, u128>> = BTreeMap::new();
-    while begun.elapsed() < Duration::from_secs(30) {
-        for node in nodes.keys() {
-            if let Some(status) = client.status(*node).await {
-                seen.entry(status.applied).or_default().insert(*node, status.digest);
-            }
-        }
-        if let Some((index, digests)) = seen.iter().find(|(_, all)| all.len() == nodes.len()) {
-            let first = digests.values().next().copied().unwrap_or_default();
-            ensure!(
-                digests.values().all(|digest| *digest == first),
-                "replicas differ at index {index}: {digests:x?}"
-            );
-            return Ok((*index, first));
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    bail!("the replicas did not reach one index within 30 s")
+async fn equal_digests(client: &Client) -> anyhow::Result<(u64, u128)> {
+    Ok(client.equal_digests(Duration::from_secs(30)).await?)
 }
 
 /// The node that leads, and that is not `gone`.
-async fn wait_for_leader(
-    client: &Client,
-    nodes: &BTreeMap<u64, String>,
-    gone: Option<u64>,
-) -> anyhow::Result<u64> {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(20) {
-        let mut best: Option<(u64, u64)> = None;
-        for node in nodes.keys().filter(|node| Some(**node) != gone) {
-            if let Some(status) = client.status(*node).await
-                && status.role == "leader"
-                && best.is_none_or(|(term, _)| term < status.term)
-            {
-                best = Some((status.term, *node));
-            }
-        }
-        if let Some((_, leader)) = best {
-            return Ok(leader);
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    bail!("no leader within {:.0?}", begun.elapsed())
+async fn wait_for_leader(client: &Client, gone: Option<u64>) -> anyhow::Result<u64> {
+    let patience = Duration::from_secs(20);
+    let leader = client.wait_for_leader(gone, patience).await;
+    leader.with_context(|| format!("no leader within {patience:.0?}"))
 }
 
 /// A table of where each node stands.

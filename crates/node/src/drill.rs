@@ -19,7 +19,7 @@ use quorate_txn::{Reply as TxnReply, Request as TxnRequest, TxnId, Vote};
 use serde::{Deserialize, Serialize};
 
 use crate::server::Machines;
-use crate::wire::{Balance, Drill, Leaders, Report, Told};
+use quorate_node::wire::{Balance, Drill, Leaders, Report, Told};
 
 /// What every account begins with.
 pub(crate) const OPENING: i64 = 100;

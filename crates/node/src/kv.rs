@@ -9,11 +9,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
 
 /// The longest key, in bytes.
-pub(crate) const KEY_BYTES_MAX: usize = 4096;
+pub const KEY_BYTES_MAX: usize = 4096;
 /// The longest value, in bytes.
-pub(crate) const VALUE_BYTES_MAX: usize = 512 << 10;
+pub const VALUE_BYTES_MAX: usize = 512 << 10;
 /// Pairs of one page of a listing at most.
-pub(crate) const LIST_MAX: usize = 1000;
+pub const LIST_MAX: usize = 1000;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 3;
 
 /// A map from keys to values.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Map {
+pub struct Map {
     pairs: SharedMap<Pair, ()>,
 }
 
@@ -74,7 +74,7 @@ impl Ord for Pair {
 }
 
 /// The command that sets a key.
-pub(crate) fn put(key: &[u8], value: &[u8]) -> Bytes {
+pub fn put(key: &[u8], value: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(3 + key.len() + value.len());
     out.put_u8(PUT);
     out.put_u16_le(key.len() as u16);
@@ -84,7 +84,7 @@ pub(crate) fn put(key: &[u8], value: &[u8]) -> Bytes {
 }
 
 /// The command that removes a key.
-pub(crate) fn delete(key: &[u8]) -> Bytes {
+pub fn delete(key: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(3 + key.len());
     out.put_u8(DELETE);
     out.put_u16_le(key.len() as u16);
@@ -93,17 +93,17 @@ pub(crate) fn delete(key: &[u8]) -> Bytes {
 }
 
 /// The query for a key's value.
-pub(crate) fn get(key: &[u8]) -> Bytes {
+pub fn get(key: &[u8]) -> Bytes {
     [&[GET], key].concat().into()
 }
 
 /// The value in the answer to [`get`].
-pub(crate) fn value(answer: &Bytes) -> Option<Bytes> {
+pub fn value(answer: &Bytes) -> Option<Bytes> {
     (answer.first() == Some(&1)).then(|| answer.slice(1..))
 }
 
 /// The query for one page of the keys that begin with `prefix`, after `after`.
-pub(crate) fn list(prefix: &[u8], after: Option<&[u8]>) -> Bytes {
+pub fn list(prefix: &[u8], after: Option<&[u8]>) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u8(LIST);
     out.put_u16_le(prefix.len() as u16);
@@ -114,7 +114,7 @@ pub(crate) fn list(prefix: &[u8], after: Option<&[u8]>) -> Bytes {
 }
 
 /// The pairs in the answer to [`list`].
-pub(crate) fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
+pub fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
     let mut pairs = Vec::new();
     while answer.len() >= 6 {
         let key_len = answer.get_u16_le() as usize;

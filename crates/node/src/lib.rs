@@ -2,14 +2,17 @@
 #![forbid(unsafe_code)]
 
 pub mod chronicle;
+pub mod client;
 mod cluster;
 mod export;
+pub mod kv;
 mod lifecycle;
 mod resource;
 mod system;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use export::{ExportError, Exporter};
 pub use lifecycle::{Lifecycle, Standing};
 pub use resource::{Resource, participate};
-pub use system::{Builder, Member, Node, NodeError, keys, members_of};
+pub use system::{Builder, Member, NoResource, Node, NodeError, keys, members_of};

@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientError};
 use crate::table::Row;
+use quorate_node::client::{Client, ClientError};
 
 /// Rows under way at a time.
 const UNDER_WAY: usize = 128;

@@ -3,19 +3,17 @@
 #![forbid(unsafe_code)]
 
 mod bench;
-mod client;
 mod config;
 mod demo;
 mod drill;
+mod faulty;
 mod http;
-mod kv;
 mod load;
 mod metrics;
 mod serve;
 mod server;
 mod table;
 mod watch;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use client::{Client, ClientError};
+use quorate_node::client::{Client, ClientError};
 use tokio::time::Instant;
 
 /// A replicated key-value store that agrees by Raft

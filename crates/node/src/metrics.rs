@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::client::Client;
-use crate::wire::{Answer, Body};
+use quorate_node::client::Client;
+use quorate_node::wire::{Answer, Body};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

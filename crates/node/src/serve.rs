@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use quorate_node::{Builder, Cluster};
+use quorate_node::{Builder, Cluster, NoResource, Node};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Overrides};
 use crate::drill::Accounts;
+use crate::faulty::FaultyDisk;
 use crate::http;
-use crate::kv::Map;
 use crate::server::{self, Machines};
+use quorate_node::kv::Map;
 
 /// Runs a node until it is told to stop or its journal fails.
 pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<()> {
@@ -27,13 +28,20 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     });
     let mut builder = Builder::new(&cluster, config.node, &config.data_dir, Map::default());
     builder.listen = Some(config.peer_listen);
-    let (mut node, accounts) = if config.drills {
+    if let Some(bytes) = config.snapshot_bytes {
+        builder.replica.snapshot_bytes = bytes;
+    }
+    let accounts = if config.drills {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot open {}", config.data_dir.display()))?;
-        let accounts = Accounts::open(&config.data_dir)?;
-        (builder.start_with(accounts.clone())?, Some(accounts))
+        Some(Accounts::open(&config.data_dir)?)
     } else {
-        (builder.start()?, None)
+        None
+    };
+    let mut node = match (&config.disk_faults, &accounts) {
+        (Some(control), _) => start_on_faulty_disks(builder, control)?,
+        (None, Some(accounts)) => builder.start_with(accounts.clone())?,
+        (None, None) => builder.start()?,
     };
     let clients = TcpListener::bind(config.client_listen)
         .await
@@ -62,4 +70,11 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     }
     servers.abort_all();
     node.stop().await.context("while stopping")
+}
+
+/// The node on disks that fail as a file says; it votes no on every transaction.
+fn start_on_faulty_disks(builder: Builder<Map>, control: &Path) -> anyhow::Result<Node<Map>> {
+    tracing::warn!(control = %control.display(), "the disks of this node fail on command");
+    let open = |path| FaultyDisk::open(path, control.to_path_buf());
+    Ok(builder.start_on(open, NoResource)?)
 }

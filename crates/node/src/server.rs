@@ -20,9 +20,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::drill::{self, Accounts};
-use crate::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
 use crate::metrics::QUANTILES;
-use crate::wire::{Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
+use quorate_node::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
+use quorate_node::wire::{Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
 
 /// The replica's handle.
 pub(crate) type Replica = Handle<Smr<Map>>;

@@ -1,6 +1,7 @@
 //! One node with all its machines, over one transport and one journal.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use quorate_smr::{Smr, StateMachine};
 use quorate_transport::tcp::{TcpConfig, TcpError, TcpStats, TcpTransport};
 use quorate_transport::{Incarnation, Key, NodeId, Peer};
 use quorate_txn::TwoPhaseCommit;
-use quorate_wal::RealDisk;
+use quorate_wal::{Disk, RealDisk, SnapshotStore, Wal};
 use thiserror::Error;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
@@ -161,6 +162,24 @@ impl<S: StateMachine> Builder<S> {
     /// # Errors
     /// [`NodeError`].
     pub fn start_with(self, resource: impl Resource) -> Result<Node<S>, NodeError> {
+        self.start_on(RealDisk::open, resource)
+    }
+
+    /// As [`start_with`](Self::start_with), on what `open` makes of the directories of the journal
+    /// and of the snapshots.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn start_on<D>(
+        self,
+        open: impl Fn(PathBuf) -> io::Result<D>,
+        resource: impl Resource,
+    ) -> Result<Node<S>, NodeError>
+    where
+        D: Disk + Send + 'static,
+        Wal<D>: Send,
+        SnapshotStore<D>: Send,
+    {
         let address = self.cluster.members().get(&self.node);
         let address = address.ok_or(NodeError::Stranger(self.node))?;
         let parsed = address.parse().map_err(|_| NodeError::Address(self.node, address.clone()));
@@ -170,7 +189,12 @@ impl<S: StateMachine> Builder<S> {
         let seed = self.node.0 << 32 ^ identity.incarnation.0;
 
         let start = |source| NodeError::Start { path: self.data_dir.clone(), source };
-        let (journal, snapshots) = (self.disk("journal")?, self.disk("snapshots")?);
+        let disk = |name: &str| {
+            let path = self.data_dir.join(name);
+            let opened = std::fs::create_dir_all(&path).and_then(|()| open(path.clone()));
+            opened.map_err(|source| NodeError::Directory { path, source })
+        };
+        let (journal, snapshots) = (disk("journal")?, disk("snapshots")?);
         let mut setup = Setup::open(me, seed, journal, snapshots, self.driver).map_err(start)?;
         let replica = setup.add::<Smr<S>>(keys::REPLICA, self.replica).map_err(start)?;
         let detector = setup.add::<Heartbeats>(keys::DETECTOR, self.detector).map_err(start)?;
@@ -207,12 +231,6 @@ impl<S: StateMachine> Builder<S> {
             transactions,
             chronicle,
         })
-    }
-
-    fn disk(&self, name: &str) -> Result<RealDisk, NodeError> {
-        let path = self.data_dir.join(name);
-        let opened = std::fs::create_dir_all(&path).and_then(|()| RealDisk::open(&path));
-        opened.map_err(|source| NodeError::Directory { path, source })
     }
 }
 
@@ -422,7 +440,8 @@ pub async fn members_of(
 }
 
 /// Where nothing takes part in transactions, all are refused.
-struct NoResource;
+#[derive(Clone, Copy, Debug)]
+pub struct NoResource;
 
 impl Resource for NoResource {
     fn prepare(&mut self, _: quorate_txn::TxnId, _: &bytes::Bytes) -> Option<quorate_txn::Vote> {

@@ -55,10 +55,10 @@ fn parse(name: &str, text: &str) -> Result<Vec<Row>, TableError> {
         if key.is_empty() {
             return fail("has an empty key");
         }
-        if key.len() > crate::kv::KEY_BYTES_MAX {
+        if key.len() > quorate_node::kv::KEY_BYTES_MAX {
             return fail("has a key over the limit");
         }
-        if value.len() > crate::kv::VALUE_BYTES_MAX {
+        if value.len() > quorate_node::kv::VALUE_BYTES_MAX {
             return fail("has a value over the limit");
         }
         rows.push((key.as_bytes().to_vec(), value.as_bytes().to_vec()));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::client::Client;
-use crate::wire::{Answer, Body, MemberInfo};
+use quorate_node::client::Client;
+use quorate_node::wire::{Answer, Body, MemberInfo};
 
 /// How often a watch looks.
 const EVERY: Duration = Duration::from_millis(250);

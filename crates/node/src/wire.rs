@@ -8,30 +8,45 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest message, in bytes.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// A question, and the number its answer carries.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ask {
-    pub(crate) id: u64,
-    pub(crate) body: Body,
+pub struct Ask {
+    /// Chosen by the client, for its connection.
+    pub id: u64,
+    /// The question itself.
+    pub body: Body,
 }
 
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Body {
+pub enum Body {
     /// Open a session.
     Open,
     /// Apply a command; with session, number, and the number up to which all is answered.
-    Apply { stamp: Option<(u64, u64, u64)>, command: Vec<u8> },
+    Apply {
+        /// Session, number, and the number up to which all is answered.
+        stamp: Option<(u64, u64, u64)>,
+        /// For the state machine.
+        command: Vec<u8>,
+    },
     /// Ask the state machine; linearizably, unless `stale`.
-    Query { query: Vec<u8>, stale: bool },
+    Query {
+        /// For the state machine.
+        query: Vec<u8>,
+        /// Whether an old state will do.
+        stale: bool,
+    },
     /// Where this node stands.
     Status,
     /// The digest of all that was applied.
     Digest,
     /// Hand leadership over.
-    Transfer { to: Option<u64> },
+    Transfer {
+        /// To whom; to whoever is ready if `None`.
+        to: Option<u64>,
+    },
     /// Every member, as this node sees it.
     Members,
     /// All metrics of this node, as Prometheus reads them.
@@ -42,32 +57,46 @@ pub(crate) enum Body {
 
 /// An answer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Said {
-    pub(crate) id: u64,
-    pub(crate) answer: Answer,
+pub struct Said {
+    /// Of the question.
+    pub id: u64,
+    /// The answer itself.
+    pub answer: Answer,
 }
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// Applied; what the state machine says to it.
     Done(Vec<u8>),
+    /// A new session.
     Opened(u64),
     /// Applied before; the answer is forgotten.
     Forgotten,
     /// The session is gone.
     Expired,
+    /// What the state machine says to a query.
     Value(Vec<u8>),
+    /// Where the node stands.
     Status(NodeStatus),
+    /// The digest of all that was applied.
     Digest {
+        /// Up to which index.
         index: u64,
+        /// The digest.
         digest: u128,
     },
+    /// Somebody else leads now.
     Transferred,
+    /// Every member, as the node sees it.
     Members(Vec<MemberInfo>),
+    /// As Prometheus reads them.
     Metrics(String),
+    /// What came of an exercise.
     Drill(Report),
     /// Not done: ask the leader.
     NotLeader {
+        /// Who that is, where known.
         leader: Option<u64>,
     },
     /// Not done: ask again soon.
@@ -80,49 +109,79 @@ pub(crate) enum Answer {
 
 /// A member, as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MemberInfo {
-    pub(crate) node: u64,
-    pub(crate) address: String,
-    pub(crate) standing: String,
+pub struct MemberInfo {
+    /// The member.
+    pub node: u64,
+    /// Where it listens for the others.
+    pub address: String,
+    /// What is thought of it.
+    pub standing: String,
     /// A thousandth of phi.
-    pub(crate) milliphi: u64,
+    pub milliphi: u64,
     /// How long ago its last heartbeat came, in milliseconds.
-    pub(crate) heartbeat_ms: Option<u64>,
-    pub(crate) generation: u64,
+    pub heartbeat_ms: Option<u64>,
+    /// Its newest life that was heard of.
+    pub generation: u64,
 }
 
 /// Where a node stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NodeStatus {
-    pub(crate) node: u64,
-    pub(crate) role: String,
-    pub(crate) term: u64,
-    pub(crate) leader: Option<u64>,
-    pub(crate) last: u64,
-    pub(crate) commit: u64,
-    pub(crate) applied: u64,
-    pub(crate) snapshot: u64,
-    pub(crate) sessions: u64,
-    pub(crate) digest: u128,
+pub struct NodeStatus {
+    /// The node.
+    pub node: u64,
+    /// `leader`, `follower`, `candidate` and so on.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// Whom it follows.
+    pub leader: Option<u64>,
+    /// The last index of its log.
+    pub last: u64,
+    /// The last index that it knows to be committed.
+    pub commit: u64,
+    /// The last index that it has applied.
+    pub applied: u64,
+    /// The last index of its newest snapshot.
+    pub snapshot: u64,
+    /// Sessions that it remembers.
+    pub sessions: u64,
+    /// Of all that it has applied.
+    pub digest: u128,
 }
 
 /// One exercise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Drill {
+pub enum Drill {
     /// Enter the critical section of a resource.
-    Lock { name: String, patience_ms: u64 },
+    Lock {
+        /// Of the resource.
+        name: String,
+        /// How long to wait, in milliseconds.
+        patience_ms: u64,
+    },
     /// Leave it.
-    Unlock { request: u64 },
+    Unlock {
+        /// By which it was entered.
+        request: u64,
+    },
     /// How many messages mutual exclusion has taken here.
     MutexCounts,
     /// Who leads, by each of the elections.
     Elections,
     /// Tell another node something; none: note something of its own.
-    Say { to: Option<u64>, word: String },
+    Say {
+        /// Whom.
+        to: Option<u64>,
+        /// What.
+        word: String,
+    },
     /// What happened here, with its stamps.
     Story,
     /// Move money: for each node how much, and whether its vote is held back.
-    Transfer { parts: Vec<(u64, i64, bool)> },
+    Transfer {
+        /// Node, amount, and whether its vote is held back.
+        parts: Vec<(u64, i64, bool)>,
+    },
     /// Cast the votes that were held back.
     Release,
     /// What the accounts of this node say.
@@ -131,26 +190,42 @@ pub(crate) enum Drill {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Report {
+pub enum Report {
+    /// It was done, and there is nothing to say.
     Done,
+    /// The critical section was entered.
     Locked {
+        /// What leaves it.
         request: u64,
+        /// Greater than that of every earlier entry.
         fence: u128,
     },
+    /// Messages that mutual exclusion has taken.
     MutexCounts {
+        /// Requests sent.
         requests: u64,
+        /// Permissions sent.
         permissions: u64,
+        /// Requests sent once more.
         again: u64,
     },
+    /// Who leads.
     Elections(Leaders),
+    /// What happened, in order.
     Story(Vec<Told>),
+    /// The transaction was committed.
     Committed {
+        /// Its name.
         txn: String,
     },
+    /// The transaction was aborted.
     Aborted {
+        /// Its name.
         txn: String,
+        /// Why.
         reason: String,
     },
+    /// The account of the node.
     Accounts(Balance),
     /// It was not done; why.
     Failed(String),
@@ -158,42 +233,45 @@ pub(crate) enum Report {
 
 /// Who leads, as one node has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Leaders {
+pub struct Leaders {
     /// By the quorum lease: the leader, and the term.
-    pub(crate) lease: (Option<u64>, u64),
+    pub lease: (Option<u64>, u64),
     /// By the bully algorithm, as this node believes: the leader, and the term.
-    pub(crate) bully: Option<(u64, u64)>,
+    pub bully: Option<(u64, u64)>,
     /// The token of this node's own lease, while it holds one.
-    pub(crate) token: Option<u128>,
+    pub token: Option<u128>,
 }
 
 /// Something that happened on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub struct Told {
     /// Of a message: who sent it, in which life, under which number.
-    pub(crate) message: Option<(u64, u64, u64)>,
+    pub message: Option<(u64, u64, u64)>,
     /// It came here, and was not sent from here.
-    pub(crate) heard: bool,
-    pub(crate) word: String,
-    pub(crate) time: u64,
+    pub heard: bool,
+    /// What was said.
+    pub word: String,
+    /// The Lamport time.
+    pub time: u64,
     /// The vector: node, life, count.
-    pub(crate) vector: Vec<(u64, u64, u64)>,
+    pub vector: Vec<(u64, u64, u64)>,
 }
 
 /// An account and what is open on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Balance {
-    pub(crate) balance: i64,
+pub struct Balance {
+    /// What is on it.
+    pub balance: i64,
     /// Transactions that are not over here, each with where it stands.
-    pub(crate) open: Vec<(String, String)>,
+    pub open: Vec<(String, String)>,
     /// Of these, how many nobody who answers knows the outcome of.
-    pub(crate) blocked: u64,
+    pub blocked: u64,
     /// Whom the transactions begun here wait for.
-    pub(crate) awaited: Vec<u64>,
+    pub awaited: Vec<u64>,
 }
 
 /// Appends one message to a buffer.
-pub(crate) fn put<T: Serialize>(message: &T, out: &mut BytesMut) {
+pub fn put<T: Serialize>(message: &T, out: &mut BytesMut) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     let body = postcard::to_allocvec(message).expect("these types always serialize");
@@ -206,7 +284,7 @@ pub(crate) fn put<T: Serialize>(message: &T, out: &mut BytesMut) {
 ///
 /// # Errors
 /// The bytes are no such message, or it is over the cap: the other side's fault.
-pub(crate) fn take<T: DeserializeOwned>(buffer: &mut BytesMut) -> io::Result<Option<T>> {
+pub fn take<T: DeserializeOwned>(buffer: &mut BytesMut) -> io::Result<Option<T>> {
     let Some(len) = buffer.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
     let bad = |what| io::Error::new(io::ErrorKind::InvalidData, what);
@@ -221,7 +299,7 @@ pub(crate) fn take<T: DeserializeOwned>(buffer: &mut BytesMut) -> io::Result<Opt
 }
 
 /// Reads more bytes; false at the end of the stream.
-pub(crate) async fn fill(
+pub async fn fill(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> io::Result<bool> {

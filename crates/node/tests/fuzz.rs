@@ -4,21 +4,18 @@
 #[path = "../src/config.rs"]
 #[allow(dead_code, reason = "what decodes is under test")]
 mod config;
-#[path = "../src/kv.rs"]
-#[allow(dead_code, reason = "what decodes is under test")]
-mod kv;
 #[path = "../src/table.rs"]
 #[allow(dead_code, reason = "what decodes is under test")]
 mod table;
-#[path = "../src/wire.rs"]
-#[allow(dead_code, reason = "what decodes is under test")]
-mod wire;
 
 use bytes::{Bytes, BytesMut};
 use quorate_smr::{Outputs, StateMachine};
 use quorate_transport::Rng;
 
-use wire::{Answer, Ask, Balance, Body, Drill, MemberInfo, NodeStatus, Report, Said};
+use quorate_node::kv;
+use quorate_node::wire::{
+    self, Answer, Ask, Balance, Body, Drill, MemberInfo, NodeStatus, Report, Said,
+};
 
 fn iterations() -> u64 {
     let text = std::env::var("QUORATE_FUZZ_ITERATIONS").ok();

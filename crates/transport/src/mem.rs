@@ -76,6 +76,8 @@ impl Network {
             }
             leave(&mut members, known);
         }
+        #[cfg(shuttle)]
+        let mut members = self.shared.members.gap(members);
         for other in members.values().filter(|other| other.is_open) {
             other.inbox.link(me.node, LinkState::Up);
             inbox.link(other.peer.node, LinkState::Up);
@@ -99,6 +101,13 @@ fn leave(members: &mut BTreeMap<NodeId, Member>, who: Peer) {
     for other in members.values().filter(|other| other.is_open) {
         other.inbox.link(who.node, LinkState::Down);
     }
+}
+
+/// Plants a race in [`Network::join`], for models on this thread that must find it, or takes it
+/// out.
+#[cfg(shuttle)]
+pub fn plant_race(planted: bool) {
+    crate::shell::sync::plant_gaps(planted);
 }
 
 /// One member of a [`Network`]; leaves it when dropped.

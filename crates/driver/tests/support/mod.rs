@@ -111,6 +111,9 @@ impl DiskFile for FaultyFile {
     }
     fn sync(&self) -> io::Result<()> {
         self.plan.check(Call::Sync)?;
+        // A sync takes long, and much happens meanwhile.
+        #[cfg(shuttle)]
+        (0..16).for_each(|_| shuttle::thread::yield_now());
         self.inner.sync()
     }
 }
@@ -234,6 +237,18 @@ pub(crate) struct Disks {
 impl Disks {
     pub(crate) fn new() -> Self {
         Self { journal: FaultyDisk::new(), snapshots: FaultyDisk::new(), others: Mutex::default() }
+    }
+
+    /// As they are now, less what is not synced.
+    #[cfg(shuttle)]
+    pub(crate) fn after_power_loss(&self, seed: u64) -> Self {
+        let lost = |disk: &FaultyDisk| {
+            let inner = disk.inner.fork(seed);
+            inner.power_loss(seed);
+            FaultyDisk { inner, plan: Arc::default() }
+        };
+        let (journal, snapshots) = (lost(&self.journal), lost(&self.snapshots));
+        Self { journal, snapshots, others: Mutex::default() }
     }
 
     /// Starts a life of a node on them.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::cluster::Processes;
 use super::print_status;
-use crate::client::Client;
+use quorate_node::client::Client;
 
 const HELP: &str = "status, put KEY VALUE, get KEY, kill N, restart N, pause N, resume N, quit";
 

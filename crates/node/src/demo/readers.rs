@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::client::Client;
 use crate::table::Row;
+use quorate_node::client::Client;
 
 /// Readers at a time.
 const READERS: u64 = 4;

@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Processes;
 use super::{equal_digests, wait_for_leader};
-use crate::client::Client;
-use crate::wire::{Answer, Balance, Body, Drill, Leaders, MemberInfo, Report};
-use crate::{kv, metrics, watch};
+use crate::{metrics, watch};
+use quorate_node::client::Client;
+use quorate_node::kv;
+use quorate_node::wire::{Answer, Balance, Body, Drill, Leaders, MemberInfo, Report};
 
 mod detection;
 mod election;
@@ -106,7 +107,7 @@ impl Tour<'_> {
             "A client that hears no answer sends its command again. It must be carried out\n\
              once, and give the answer of then.",
         );
-        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        let leader = wait_for_leader(self.client, None).await?;
         let session = match self.ask(leader, Body::Open).await? {
             Answer::Opened(session) => session,
             other => bail!("cannot open a session: {other:?}"),
@@ -123,7 +124,7 @@ impl Tour<'_> {
         println!("  the same command again, as if no answer had come: {}", described(&again));
         let once = first == Answer::Done(vec![1]) && again == first;
         self.check(SYSTEM, once, "a command sent twice was carried out once")?;
-        let (index, digest) = equal_digests(self.client, &self.nodes).await?;
+        let (index, digest) = equal_digests(self.client).await?;
         let what = format!("all replicas have digest {:08x} at index {index}", digest as u32);
         self.check(SYSTEM, true, what)
     }
@@ -136,7 +137,7 @@ impl Tour<'_> {
             "Every node counts its requests; quantiles come from histograms that are recorded\n\
              without locks and read without waiting.",
         );
-        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        let leader = wait_for_leader(self.client, None).await?;
         for at in 0..200u64 {
             let session = self.client.session().await?;
             session.put(format!("tour{at}").as_bytes(), b"counted").await?;

@@ -21,12 +21,17 @@ impl Tour<'_> {
              says how unlikely its silence is: at 8 it is suspected, a second later it counts as\n\
              failed, and when it speaks again it is trusted.",
         );
-        let leader = wait_for_leader(self.client, &self.nodes, None).await?;
+        let leader = wait_for_leader(self.client, None).await?;
         let paused = self.nodes.keys().copied().rfind(|node| *node != leader).unwrap_or(leader);
         let observer = leader;
-        let heard = |member: &super::MemberInfo| member.heartbeat_ms.is_some();
-        let before =
-            until("all are heard", async || self.member(observer, paused).await.filter(heard));
+        // It may have come back a moment ago, and its former life be all that was heard.
+        let own = until("it answers", async || self.member(paused, paused).await).await?;
+        let heard = |member: &super::MemberInfo| {
+            member.heartbeat_ms.is_some() && member.generation == own.generation
+        };
+        let before = until("its present life is heard", async || {
+            self.member(observer, paused).await.filter(heard)
+        });
         let before = before.await?;
         println!("  time     phi  node {paused} is, as node {observer} sees it");
         self.processes.signal(paused, Signal::STOP)?;

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use tokio::task::JoinSet;
 
 use super::{Tour, drill_on};
-use crate::client::Client;
-use crate::wire::{Drill, Report};
+use quorate_node::client::Client;
+use quorate_node::wire::{Drill, Report};
 
 const SYSTEM: &str = "mutual exclusion";
 /// Entries of each node.

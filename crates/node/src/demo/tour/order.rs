@@ -7,7 +7,7 @@ use quorate_clocks::diagram::{Event, What, render};
 use quorate_transport::NodeId;
 
 use super::{Tour, until};
-use crate::wire::{Drill, Report, Told};
+use quorate_node::wire::{Drill, Report, Told};
 
 const SYSTEM: &str = "clocks";
 /// Characters of a line of the diagram.

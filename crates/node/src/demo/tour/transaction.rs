@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::{Tour, drill_on, until};
 use crate::drill::OPENING;
-use crate::wire::{Drill, Report};
+use quorate_node::wire::{Drill, Report};
 
 const SYSTEM: &str = "two-phase commit";
 
