@@ -95,6 +95,8 @@ pub(crate) struct Group {
     electing: std::collections::BTreeSet<NodeId>,
     acknowledged: u64,
     quiet: bool,
+    /// What somebody was told is committed, and where.
+    promised: BTreeMap<Index, u64>,
 }
 
 /// A command is 33 bytes: its place in the history, what to do, key, value, expected.
@@ -203,6 +205,7 @@ impl Group {
             known_in: BTreeMap::new(),
             logs: BTreeMap::new(),
             log_ends: BTreeMap::new(),
+            promised: BTreeMap::new(),
             broken: None,
             hint: None,
             electing: Default::default(),
@@ -213,6 +216,15 @@ impl Group {
 
     fn breaks(&mut self, what: String) {
         self.broken.get_or_insert(what);
+    }
+
+    /// D1: what was answered as committed at an index is what stands there.
+    fn keeps_promise(&mut self, index: Index, op: Option<u64>) {
+        if let Some(promised) = self.promised.get(&index).filter(|promised| Some(**promised) != op)
+        {
+            let what = format!("D1 op {promised} was committed at {index}, which holds {op:?}");
+            self.breaks(what);
+        }
     }
 
     fn on_view(&mut self, member: &mut Member, view: &View, term: Term) {
@@ -227,6 +239,7 @@ impl Group {
             let fact = (view.term(), digest(entry), op);
             self.known_in.entry(index).or_insert(term);
             let known = *self.committed.entry(index).or_insert(fact);
+            self.keeps_promise(index, op);
             if known != fact {
                 self.breaks(format!("R6 two entries at {index}: {known:?} and {fact:?}"));
             }
@@ -268,6 +281,10 @@ impl Group {
             match reply {
                 Reply::Committed { first, .. } => {
                     let index = Index(first.0 + place as u64);
+                    self.promised.insert(index, op as u64);
+                    if let Some((_, _, known)) = self.committed.get(&index).copied() {
+                        self.keeps_promise(index, known);
+                    }
                     member.waiting.insert((index, op), false);
                 }
                 Reply::ReadAt { index } => {
@@ -370,6 +387,11 @@ impl Group {
             }
             if member.state != world[0].1.state {
                 return Err(format!("M4 {node} and {} differ at {last}", world[0].0));
+            }
+        }
+        for (index, op) in &self.promised {
+            if self.committed.get(index).and_then(|(_, _, op)| *op) != Some(*op) {
+                return Err(format!("D1 op {op} was committed at {index} and is not there"));
             }
         }
         let ops: std::collections::BTreeSet<u64> =
