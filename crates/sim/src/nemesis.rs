@@ -45,6 +45,9 @@ pub enum Fault {
     NarrowLink,
     /// A connection is reported closed though nothing is wrong.
     LinkFlap,
+    /// All at once hear that their connection to the leader is closed, so that many campaign; and a
+    /// few of those who vote die and are back at once.
+    Contest,
     /// A connection is reset: what is under way on it is lost.
     Reset,
     /// Nothing passes between two nodes, and neither is told.
@@ -112,7 +115,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds that strike at a time of their own.
-    pub const STRIKES: [Self; 38] = [
+    pub const STRIKES: [Self; 39] = [
         Self::Clog,
         Self::Partition,
         Self::MinorityCut,
@@ -124,6 +127,7 @@ impl Fault {
         Self::SlowLink,
         Self::NarrowLink,
         Self::LinkFlap,
+        Self::Contest,
         Self::Reset,
         Self::HalfOpen,
         Self::QueueFull,
@@ -184,7 +188,7 @@ impl Fault {
             Self::NarrowLink | Self::TailDrop => "N10",
             Self::Late => "N11",
             Self::Garbage => "N12",
-            Self::LinkFlap | Self::Reset | Self::HalfOpen => "N13",
+            Self::LinkFlap | Self::Contest | Self::Reset | Self::HalfOpen => "N13",
             Self::FormerLife => "N14",
             Self::Heal => "N",
             Self::Kill | Self::KillLeader | Self::StopNewLeader | Self::CrashInDisk => "P1",
@@ -301,7 +305,7 @@ impl Plan {
             let storm =
                 [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
-            kinds.push((Fault::CrashVoters, 10));
+            kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
             bulk_loss = [0, 300_000, 600_000, 900_000];
         }
         kinds.push((Fault::Heal, 18));
@@ -366,7 +370,7 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 49);
+        assert_eq!(all.len(), 50);
         assert_eq!(*all.last().expect("some"), Fault::System);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }

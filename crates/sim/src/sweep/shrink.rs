@@ -160,7 +160,7 @@ mod tests {
         };
         let shrunk = shrink(3, &run).expect("it fails");
         assert_eq!(shrunk.faults, 2);
-        assert_eq!(shrunk.limits.masked.len(), 48);
+        assert_eq!(shrunk.limits.masked.len(), 49);
         assert!(shrunk.what.contains("X1 broken") && shrunk.tries < 200);
         assert!(
             shrink(3, &|_, _| {

@@ -152,6 +152,7 @@ impl<S: System> World<S> {
             | Fault::SlowLink
             | Fault::NarrowLink
             | Fault::LinkFlap
+            | Fault::Contest
             | Fault::Reset
             | Fault::HalfOpen
             | Fault::QueueFull
@@ -237,6 +238,14 @@ impl<S: System> World<S> {
                 }
                 self.link(node, other, LinkState::Down, 0);
                 self.link(node, other, LinkState::Up, 5_000_000);
+            }
+            Fault::Contest => {
+                self.crash_voters += rng.between(0, 4);
+                let leader = leader.unwrap_or(node);
+                for id in ids {
+                    self.link(id, leader, LinkState::Down, 0);
+                    self.link(id, leader, LinkState::Up, 1_000_000);
+                }
             }
             Fault::QueueFull => self.link(node, other, LinkState::Full, 0),
             _ => self.net.heal(), // Heal, Quiet
