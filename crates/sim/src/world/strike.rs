@@ -177,7 +177,7 @@ impl<S: System> World<S> {
     }
 
     fn afflict_net(&mut self, fault: Fault, node: NodeId, other: NodeId) {
-        let (ids, now) = (self.ids(), self.now);
+        let ids = self.ids();
         let leader = self.system.leader();
         let rng = self.dice(fault);
         match fault {
@@ -211,6 +211,17 @@ impl<S: System> World<S> {
                     }
                 }
             }
+            Fault::Heal | Fault::Quiet => self.net.heal(),
+            _ => self.afflict_link(fault, node, other),
+        }
+    }
+
+    /// What befalls one link, or the connections to one node.
+    fn afflict_link(&mut self, fault: Fault, node: NodeId, other: NodeId) {
+        let (ids, now) = (self.ids(), self.now);
+        let leader = self.system.leader();
+        let rng = self.dice(fault);
+        match fault {
             Fault::OneWay => self.net.cut(node, other),
             Fault::HalfOpen => self.net.split(&[node], &[other]),
             Fault::SlowLink => {
@@ -247,8 +258,7 @@ impl<S: System> World<S> {
                     self.link(id, leader, LinkState::Up, 1_000_000);
                 }
             }
-            Fault::QueueFull => self.link(node, other, LinkState::Full, 0),
-            _ => self.net.heal(), // Heal, Quiet
+            _ => self.link(node, other, LinkState::Full, 0), // QueueFull
         }
     }
 
