@@ -232,8 +232,8 @@ const ONE_IN: u64 = 100;
 const NOBODY: Violation = Violation { at: 0, node: NodeId(0), what: String::new() };
 
 /// One seed; a panic is a violation like others.
-fn caught(seed: u64, run: &(impl Fn(u64, bool) -> Run + Sync)) -> Run {
-    panic::catch_unwind(AssertUnwindSafe(|| run(seed, false))).unwrap_or_else(|what| {
+fn caught(seed: u64, trace: bool, run: &(impl Fn(u64, bool) -> Run + Sync)) -> Run {
+    panic::catch_unwind(AssertUnwindSafe(|| run(seed, trace))).unwrap_or_else(|what| {
         let text = what.downcast_ref::<String>().map(String::as_str);
         let text = text.or(what.downcast_ref::<&str>().copied()).unwrap_or("without a word");
         Run::failed(Violation { what: format!("panicked: {text}"), ..NOBODY })
@@ -262,9 +262,9 @@ fn sweep(
             if seed >= end {
                 break;
             }
-            let mut run = caught(seed, run);
+            let mut run = caught(seed, false, run);
             if seed.is_multiple_of(ONE_IN) && run.violation.is_none() {
-                let again = caught(seed, run_again);
+                let again = caught(seed, false, run_again);
                 if (again.digest, again.events) != (run.digest, run.events) {
                     run.violation =
                         Some(Violation { what: "law 2: two runs differ".into(), ..NOBODY });

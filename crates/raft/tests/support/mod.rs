@@ -16,6 +16,10 @@ use quorate_transport::{
     SnapshotId, Time, decode_message,
 };
 
+mod invariants;
+
+use invariants::{Facts, r11_r13, r14};
+
 const KEY: Key = Key::new(1, 0);
 const CLIENTS: u64 = 6;
 /// A request that no client waits for.
@@ -81,22 +85,13 @@ pub(crate) struct Group {
     config: Config,
     clients: Vec<Client>,
     entries: Vec<Entry>,
-    /// The first leader seen in each term. (R1)
-    leaders: BTreeMap<Term, NodeId>,
-    /// What was first applied at each index. (R6, R7)
-    committed: BTreeMap<Index, (Term, u128, Option<u64>)>,
-    /// The term of the node that first knew an index to be committed.
-    known_in: BTreeMap<Index, Term>,
-    /// Every entry ever seen in a log: its digest and the term before it. (R4)
-    logs: BTreeMap<(Index, Term), (u128, Term)>,
+    facts: Facts,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
     broken: Option<String>,
     hint: Option<NodeId>,
     electing: std::collections::BTreeSet<NodeId>,
     acknowledged: u64,
     quiet: bool,
-    /// What somebody was told is committed, and where.
-    promised: BTreeMap<Index, u64>,
 }
 
 /// A command is 33 bytes: its place in the history, what to do, key, value, expected.
@@ -200,12 +195,8 @@ impl Group {
             config,
             clients: (0..CLIENTS).map(client).collect(),
             entries: Vec::new(),
-            leaders: BTreeMap::new(),
-            committed: BTreeMap::new(),
-            known_in: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            facts: Facts::default(),
             log_ends: BTreeMap::new(),
-            promised: BTreeMap::new(),
             broken: None,
             hint: None,
             electing: Default::default(),
@@ -218,31 +209,23 @@ impl Group {
         self.broken.get_or_insert(what);
     }
 
-    /// D1: what was answered as committed at an index is what stands there.
-    fn keeps_promise(&mut self, index: Index, op: Option<u64>) {
-        if let Some(promised) = self.promised.get(&index).filter(|promised| Some(**promised) != op)
-        {
-            let what = format!("D1 op {promised} was committed at {index}, which holds {op:?}");
+    fn holds(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
             self.breaks(what);
         }
     }
 
     fn on_view(&mut self, member: &mut Member, view: &View, term: Term) {
-        if view.first() != member.applied.next() {
-            let (applied, first) = (member.applied, view.first());
-            self.breaks(format!("R14 applied {applied}, then told to apply {first}"));
-        }
+        self.holds(r14(member.applied, view.first()));
         let mut index = view.first();
         for entry in view.entries() {
             let normal = view.kind() == Kind::Normal;
             let op = normal.then(|| decode(entry).0 as u64);
             let fact = (view.term(), digest(entry), op);
-            self.known_in.entry(index).or_insert(term);
-            let known = *self.committed.entry(index).or_insert(fact);
-            self.keeps_promise(index, op);
-            if known != fact {
-                self.breaks(format!("R6 two entries at {index}: {known:?} and {fact:?}"));
-            }
+            let one = self.facts.r6(index, fact, term);
+            self.holds(one);
+            let kept = self.facts.d1(index);
+            self.holds(kept);
             if normal {
                 member.apply(index, entry);
             }
@@ -281,10 +264,9 @@ impl Group {
             match reply {
                 Reply::Committed { first, .. } => {
                     let index = Index(first.0 + place as u64);
-                    self.promised.insert(index, op as u64);
-                    if let Some((_, _, known)) = self.committed.get(&index).copied() {
-                        self.keeps_promise(index, known);
-                    }
+                    self.facts.promised.insert(index, op as u64);
+                    let kept = self.facts.d1(index);
+                    self.holds(kept);
                     member.waiting.insert((index, op), false);
                 }
                 Reply::ReadAt { index } => {
@@ -323,7 +305,7 @@ impl Group {
                 let MapOp::Get { key } = self.entries[op].op else { continue };
                 MapOutput::Value(member.state.get(&key).copied())
             } else {
-                let fact = self.committed.get(&index).and_then(|(_, _, op)| *op);
+                let fact = self.facts.committed.get(&index).and_then(|(_, _, op)| *op);
                 if fact != Some(op as u64) {
                     self.breaks(format!(
                         "D1 op {op} acknowledged at {index}, which holds {fact:?}"
@@ -371,7 +353,7 @@ impl Group {
 
     /// True when every node has applied everything.
     fn has_converged(&self, world: &World<Self>) -> bool {
-        let last = self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
+        let last = self.facts.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
         world.ids().iter().all(|id| world.app(*id).is_some_and(|(m, _)| m.applied == last))
     }
 
@@ -380,7 +362,7 @@ impl Group {
     /// # Errors
     /// The invariant that is broken.
     fn check_end(&self, world: &[(NodeId, &Member)]) -> Result<(), String> {
-        let last = self.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
+        let last = self.facts.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
         for (node, member) in world {
             if member.applied != last {
                 return Err(format!("R29 {node} has applied {} of {last}", member.applied));
@@ -389,13 +371,9 @@ impl Group {
                 return Err(format!("M4 {node} and {} differ at {last}", world[0].0));
             }
         }
-        for (index, op) in &self.promised {
-            if self.committed.get(index).and_then(|(_, _, op)| *op) != Some(*op) {
-                return Err(format!("D1 op {op} was committed at {index} and is not there"));
-            }
-        }
+        self.facts.d1_in_the_end()?;
         let ops: std::collections::BTreeSet<u64> =
-            self.committed.values().filter_map(|(_, _, op)| *op).collect();
+            self.facts.committed.values().filter_map(|(_, _, op)| *op).collect();
         for (number, entry) in self.entries.iter().enumerate() {
             let write = !matches!(entry.op, MapOp::Get { .. });
             if entry.failed && write && ops.contains(&(number as u64)) {
@@ -489,19 +467,14 @@ impl System for Group {
             return Err(what);
         }
         let term = raft.term();
-        if term < member.term || raft.commit() < member.commit {
-            return Err(format!("R11 or R13: {term} or {} fell", raft.commit()));
-        }
+        r11_r13((member.term, member.commit), (term, raft.commit()))?;
         if raft.role_name() == RoleName::Candidate {
             self.electing.insert(node);
         } else {
             self.electing.remove(&node);
         }
         if raft.is_leader() {
-            let first = *self.leaders.entry(term).or_insert(node);
-            if first != node {
-                return Err(format!("R1 two leaders of term {term}: {first} and {node}"));
-            }
+            self.facts.r1(term, node)?;
             self.check_complete(raft)?;
         }
         self.check_log(node, raft)
@@ -567,7 +540,7 @@ impl System for Group {
     }
 
     fn leader(&self) -> Option<NodeId> {
-        self.leaders.last_key_value().map(|(_, node)| *node)
+        self.facts.leaders.last_key_value().map(|(_, node)| *node)
     }
 
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
@@ -596,26 +569,13 @@ fn compact(member: &mut Member, ask: &mut Ask<'_>) {
 }
 
 impl Group {
-    /// R5: a leader's log holds everything that was ever committed.
     fn check_complete(&self, raft: &Raft) -> Result<(), String> {
         let (base, last) = raft.log_bounds();
-        let earlier = |index: &Index| self.known_in[index] < raft.term();
-        let Some((&newest, _)) = self.committed.last_key_value() else { return Ok(()) };
-        if last < newest && earlier(&newest) {
-            let term = raft.term();
-            return Err(format!("R5 leader of {term} ends at {last}, committed is {newest}"));
-        }
-        let from = base.next().max(Index(newest.0.saturating_sub(20)));
-        for (index, (term, _, _)) in self.committed.range(from..) {
-            let here = raft.entry(*index).map(|(term, _)| term);
-            if here != Some(*term) && earlier(index) {
-                return Err(format!("R5 leader has {here:?} at {index}, committed is {term}"));
-            }
-        }
-        Ok(())
+        let term_at = |index| raft.entry(index).map(|(term, _)| term);
+        self.facts.r5(raft.term(), (base.next(), last), term_at)
     }
 
-    /// R4: entries of one index and term are one, and so is all before them.
+    /// From the end of the log back to what was seen before.
     fn check_log(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
         let (base, last) = raft.log_bounds();
         let Some((term, _)) = raft.entry(last) else { return Ok(()) };
@@ -630,11 +590,9 @@ impl Group {
                 break;
             };
             let fact = (digest(&bytes), before);
-            match self.logs.get(&(index, term)) {
-                Some(known) if *known == fact => break,
-                Some(_) => return Err(format!("R4 two entries {index}@{term}")),
-                None => self.logs.insert((index, term), fact),
-            };
+            if self.facts.r4((index, term), fact)? {
+                break;
+            }
             index = index.previous();
         }
         Ok(())
@@ -657,7 +615,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         world.alarm(500_000_000 + client * 10_000_000, node, client);
     }
     let violation = play(&mut world, &mut rng).err();
-    let leaders = world.system.leaders.len() as u64;
+    let leaders = world.system.facts.leaders.len() as u64;
     let work = vec![("operations", world.system.acknowledged), ("leaders", leaders)];
     Run::of(&world, violation, work)
 }

@@ -75,7 +75,9 @@ fn kinds(text: &str) -> Result<Vec<Fault>, String> {
 /// The program `sim` of a protocol: a sweep over seeds, or one seed with its story.
 pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
-        Ok(Arguments { seed: Some(seed), shrink: true, .. }) => shrink::main(protocol, seed, &run),
+        Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
+            shrink::main(protocol, seed, masked, &run)
+        }
         Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
             nemesis::limit(Limits { masked, ..Limits::default() });
             one(protocol, seed, trace, run)

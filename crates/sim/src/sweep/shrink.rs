@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use super::Run;
+use super::{Run, caught};
 use crate::nemesis::{self, Fault, Limits};
 
 /// Lines of the story after the last fault that are worth showing.
 const LAST_LINES: usize = 40;
 /// Tries at the most: a minute or two.
-const TRIES_MAX: u32 = 1_500;
+const TRIES_MAX: u32 = 1_000;
+/// Strikes beyond this are not taken away one by one.
+const STRIKES_MAX: u64 = 1_024;
 
 /// What is left of a failure.
 pub(super) struct Shrunk {
@@ -25,8 +27,13 @@ pub(super) struct Shrunk {
 }
 
 /// Shrinks a seed, prints what is left, and writes it to `target/shrunk`.
-pub(super) fn main(protocol: &str, seed: u64, run: &impl Fn(u64, bool) -> Run) -> ExitCode {
-    let Some(shrunk) = shrink(seed, run) else {
+pub(super) fn main(
+    protocol: &str,
+    seed: u64,
+    masked: Vec<Fault>,
+    run: &(impl Fn(u64, bool) -> Run + Sync),
+) -> ExitCode {
+    let Some(shrunk) = shrink(seed, masked, run) else {
         println!("{protocol}: seed {seed} does not fail");
         return ExitCode::FAILURE;
     };
@@ -60,9 +67,14 @@ pub(super) fn main(protocol: &str, seed: u64, run: &impl Fn(u64, bool) -> Run) -
 }
 
 /// What is left of a seed's failure; `None` where it does not fail.
-pub(super) fn shrink(seed: u64, run: &impl Fn(u64, bool) -> Run) -> Option<Shrunk> {
-    let mut search = Search { seed, run, limits: Limits::default(), tries: 0, id: String::new() };
-    let first = search.run(&Limits::default(), false)?;
+pub(super) fn shrink(
+    seed: u64,
+    masked: Vec<Fault>,
+    run: &(impl Fn(u64, bool) -> Run + Sync),
+) -> Option<Shrunk> {
+    let limits = Limits { masked, ..Limits::default() };
+    let mut search = Search { seed, run, limits: limits.clone(), tries: 0, id: String::new() };
+    let first = search.run(&limits)?;
     search.id = id(&first);
     for kind in Fault::FOLLOW.into_iter().chain(Fault::STRIKES) {
         let mut limits = search.limits.clone();
@@ -72,7 +84,7 @@ pub(super) fn shrink(seed: u64, run: &impl Fn(u64, bool) -> Run) -> Option<Shrun
     search.spare_strikes();
     let limits = search.limits.clone();
     nemesis::limit(limits.clone());
-    let last = run(seed, true);
+    let last = caught(seed, true, run);
     nemesis::limit(Limits::default());
     let what = last.violation?.to_string();
     Some(Shrunk { limits, faults: last.faults, what, tries: search.tries, story: last.trace })
@@ -87,12 +99,12 @@ struct Search<'a, F> {
     id: String,
 }
 
-impl<F: Fn(u64, bool) -> Run> Search<'_, F> {
+impl<F: Fn(u64, bool) -> Run + Sync> Search<'_, F> {
     /// What breaks under these limits.
-    fn run(&mut self, limits: &Limits, trace: bool) -> Option<String> {
+    fn run(&mut self, limits: &Limits) -> Option<String> {
         self.tries += 1;
         nemesis::limit(limits.clone());
-        let run = (self.run)(self.seed, trace);
+        let run = caught(self.seed, false, self.run);
         nemesis::limit(Limits::default());
         run.violation.map(|violation| violation.what)
     }
@@ -102,7 +114,7 @@ impl<F: Fn(u64, bool) -> Run> Search<'_, F> {
         if self.tries >= TRIES_MAX {
             return false;
         }
-        let same = self.run(&limits, false).is_some_and(|what| id(&what) == self.id);
+        let same = self.run(&limits).is_some_and(|what| id(&what) == self.id);
         if same {
             self.limits = limits;
         }
@@ -111,7 +123,7 @@ impl<F: Fn(u64, bool) -> Run> Search<'_, F> {
 
     /// Delta debugging over the strikes, by number.
     fn spare_strikes(&mut self) {
-        let mut left: Vec<u64> = (0..512).collect();
+        let mut left: Vec<u64> = (0..STRIKES_MAX).collect();
         let mut chunk = left.len() / 2;
         while chunk > 0 {
             let mut at = 0;
@@ -131,9 +143,13 @@ impl<F: Fn(u64, bool) -> Run> Search<'_, F> {
     }
 }
 
-/// The first word of what broke names the invariant.
+/// What names the invariant that broke: its id, or else the words before the first number.
 fn id(what: &str) -> String {
-    what.split([' ', ':', ',']).next().unwrap_or_default().to_owned()
+    let first = what.split([' ', ':', ',']).next().unwrap_or_default();
+    if first.ends_with(|c: char| c.is_ascii_digit()) {
+        return first.to_owned();
+    }
+    what.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -155,15 +171,15 @@ mod tests {
             if !breaks {
                 run.violation = None;
             }
-            run.faults = (0..512).filter(|number| strikes(*number)).count() as u64;
+            run.faults = (0..STRIKES_MAX).filter(|number| strikes(*number)).count() as u64;
             run
         };
-        let shrunk = shrink(3, &run).expect("it fails");
+        let shrunk = shrink(3, Vec::new(), &run).expect("it fails");
         assert_eq!(shrunk.faults, 2);
         assert_eq!(shrunk.limits.masked.len(), 49);
         assert!(shrunk.what.contains("X1 broken") && shrunk.tries < 200);
         assert!(
-            shrink(3, &|_, _| {
+            shrink(3, Vec::new(), &|_, _| {
                 let mut ok = run(0, false);
                 ok.violation = None;
                 ok

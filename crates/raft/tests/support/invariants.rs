@@ -1,0 +1,205 @@
+//! What must hold of a Raft group, one function an invariant, each with its name.
+//!
+//! Each looks at what one step could have broken, against all that was ever seen. Beside each stands
+//! a test that shows it a broken thing and a good one.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Index, Term};
+use quorate_transport::NodeId;
+
+/// An entry: its term, its digest, and the operation in it.
+pub(crate) type Fact = (Term, u128, Option<u64>);
+
+/// Everything that was ever seen to be true of a group.
+#[derive(Default)]
+pub(crate) struct Facts {
+    /// The first leader seen in each term.
+    pub(crate) leaders: BTreeMap<Term, NodeId>,
+    /// What was first applied at each index.
+    pub(crate) committed: BTreeMap<Index, Fact>,
+    /// The term of the node that first knew an index to be committed.
+    pub(crate) known_in: BTreeMap<Index, Term>,
+    /// Every entry ever seen in a log: its digest and the term before it.
+    logs: BTreeMap<(Index, Term), (u128, Term)>,
+    /// What somebody was told is committed, and where.
+    pub(crate) promised: BTreeMap<Index, u64>,
+}
+
+impl Facts {
+    /// R1 election safety: at most one leader a term, over the whole run. [Raft §5.2]
+    pub(crate) fn r1(&mut self, term: Term, leader: NodeId) -> Result<(), String> {
+        let first = *self.leaders.entry(term).or_insert(leader);
+        if first == leader {
+            return Ok(());
+        }
+        Err(format!("R1 two leaders of term {term}: {first} and {leader}"))
+    }
+
+    /// R4 log matching: entries of one index and term are one, and so is the term before it. True
+    /// where this entry was seen before, and with it all before it. [Raft §5.3]
+    pub(crate) fn r4(
+        &mut self,
+        (index, term): (Index, Term),
+        entry: (u128, Term),
+    ) -> Result<bool, String> {
+        match self.logs.insert((index, term), entry) {
+            Some(known) if known != entry => Err(format!("R4 two entries {index}@{term}")),
+            known => Ok(known.is_some()),
+        }
+    }
+
+    /// R5 leader completeness: a leader has every entry that was committed in an earlier term.
+    /// `log` is its first and last entry in memory, `term_at` the term of each. [Raft §5.4]
+    pub(crate) fn r5(
+        &self,
+        term: Term,
+        (first, last): (Index, Index),
+        term_at: impl Fn(Index) -> Option<Term>,
+    ) -> Result<(), String> {
+        let earlier = |index: &Index| self.known_in[index] < term;
+        let Some((&newest, _)) = self.committed.last_key_value() else { return Ok(()) };
+        if last < newest && earlier(&newest) {
+            return Err(format!("R5 leader of {term} ends at {last}, committed is {newest}"));
+        }
+        let from = first.max(Index(newest.0.saturating_sub(20)));
+        for (index, (committed, ..)) in self.committed.range(from..) {
+            let here = term_at(*index);
+            if here != Some(*committed) && earlier(index) {
+                return Err(format!("R5 leader has {here:?} at {index}, committed is {committed}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// R6 state machine safety: one entry an index, on all nodes, for all time. [Raft §5.4.3]
+    pub(crate) fn r6(&mut self, index: Index, fact: Fact, term: Term) -> Result<(), String> {
+        self.known_in.entry(index).or_insert(term);
+        let known = *self.committed.entry(index).or_insert(fact);
+        if known == fact {
+            return Ok(());
+        }
+        Err(format!("R6 two entries at {index}: {known:?} and {fact:?}"))
+    }
+
+    /// D1: what was answered as committed at an index is what stands there.
+    pub(crate) fn d1(&self, index: Index) -> Result<(), String> {
+        let stands = self.committed.get(&index).map(|(_, _, op)| *op);
+        match (self.promised.get(&index), stands) {
+            (Some(promised), Some(op)) if op != Some(*promised) => {
+                Err(format!("D1 op {promised} was committed at {index}, which holds {op:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// D1 in the end: all that was answered as committed is there.
+    pub(crate) fn d1_in_the_end(&self) -> Result<(), String> {
+        for (index, op) in &self.promised {
+            self.d1(*index)?;
+            if !self.committed.contains_key(index) {
+                return Err(format!("D1 op {op} was committed at {index} and is not there"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// R11 and R13: in one life neither term nor commit index falls.
+pub(crate) fn r11_r13(before: (Term, Index), now: (Term, Index)) -> Result<(), String> {
+    if now.0 >= before.0 && now.1 >= before.1 {
+        return Ok(());
+    }
+    Err(format!("R11, R13: term and commit were {before:?}, are {now:?}"))
+}
+
+/// R14: what is to be applied follows what was applied.
+pub(crate) fn r14(applied: Index, first: Index) -> Result<(), String> {
+    if first == applied.next() {
+        return Ok(());
+    }
+    Err(format!("R14 applied {applied}, then told to apply {first}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    fn breaks<T>(id: &str, result: Result<T, String>) {
+        let what = result.err().unwrap_or_else(|| panic!("{id} did not see it"));
+        assert!(what.starts_with(id), "{what}");
+    }
+
+    #[test]
+    fn r1_sees_a_second_leader_however_late() {
+        let mut facts = Facts::default();
+        facts.r1(Term(1), ONE).unwrap();
+        facts.r1(Term(2), TWO).unwrap();
+        facts.r1(Term(1), ONE).unwrap();
+        breaks("R1", facts.r1(Term(1), TWO));
+    }
+
+    #[test]
+    fn r4_sees_another_entry_and_another_past() {
+        let at = (Index(3), Term(2));
+        let mut facts = Facts::default();
+        assert!(!facts.r4(at, (7, Term(1))).unwrap());
+        assert!(facts.r4(at, (7, Term(1))).unwrap());
+        facts.r4((Index(3), Term(1)), (8, Term(1))).unwrap();
+        breaks("R4", facts.r4(at, (9, Term(1))));
+        let mut facts = Facts::default();
+        facts.r4(at, (7, Term(1))).unwrap();
+        breaks("R4", facts.r4(at, (7, Term(2))));
+    }
+
+    #[test]
+    fn r5_sees_a_leader_that_lacks_what_is_committed() {
+        let mut facts = Facts::default();
+        for index in 1..=3 {
+            facts.r6(Index(index), (Term(1), u128::from(index), None), Term(1)).unwrap();
+        }
+        let whole = |_| Some(Term(1));
+        let log = |last| (Index(1), Index(last));
+        facts.r5(Term(2), log(3), whole).unwrap();
+        breaks("R5", facts.r5(Term(2), log(2), whole));
+        breaks("R5", facts.r5(Term(2), log(3), |index| Some(Term(1 + u64::from(index.0 == 2)))));
+        // A leader of the very term may not know yet what others do.
+        facts.r5(Term(1), log(2), whole).unwrap();
+    }
+
+    #[test]
+    fn r6_sees_two_entries_at_one_index() {
+        let mut facts = Facts::default();
+        let fact = (Term(1), 5, Some(9));
+        facts.r6(Index(1), fact, Term(1)).unwrap();
+        facts.r6(Index(1), fact, Term(4)).unwrap();
+        breaks("R6", facts.r6(Index(1), (Term(1), 6, Some(9)), Term(1)));
+        breaks("R6", facts.r6(Index(1), (Term(2), 5, Some(9)), Term(1)));
+    }
+
+    #[test]
+    fn d1_sees_an_answer_that_does_not_stand() {
+        let mut facts = Facts::default();
+        facts.promised.insert(Index(4), 70);
+        facts.d1(Index(4)).unwrap();
+        breaks("D1", facts.d1_in_the_end());
+        facts.r6(Index(4), (Term(1), 1, Some(70)), Term(1)).unwrap();
+        facts.d1_in_the_end().unwrap();
+        facts.promised.insert(Index(4), 71);
+        breaks("D1", facts.d1(Index(4)));
+    }
+
+    #[test]
+    fn r11_r13_and_r14_see_what_falls_and_what_is_skipped() {
+        let before = (Term(3), Index(5));
+        r11_r13(before, (Term(3), Index(5))).unwrap();
+        breaks("R11", r11_r13(before, (Term(2), Index(9))));
+        breaks("R11", r11_r13(before, (Term(4), Index(4))));
+        r14(Index(5), Index(6)).unwrap();
+        breaks("R14", r14(Index(5), Index(7)));
+        breaks("R14", r14(Index(5), Index(5)));
+    }
+}
