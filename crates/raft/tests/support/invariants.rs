@@ -1,7 +1,7 @@
 //! What must hold of a Raft group, one function an invariant, each with its name.
 //!
-//! Each looks at what one step could have broken, against all that was ever seen. Beside each stands
-//! a test that shows it a broken thing and a good one.
+//! Each looks at what one step could have broken, against all that was ever seen. Each has a test
+//! that shows it a broken thing and a good one.
 
 use std::collections::BTreeMap;
 
