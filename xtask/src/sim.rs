@@ -107,6 +107,12 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.ledger { ledger::write(workspace, &reports) } else { Ok(()) }
 }
 
+/// The package and the example of a protocol whose seeds are a program.
+pub(crate) fn program_of(protocol: &str) -> Option<(&'static str, &'static str)> {
+    let program = PROGRAMS.iter().find(|program| program.name == protocol)?;
+    Some((program.package, program.example))
+}
+
 fn report(workspace: &Workspace, program: &Program) -> PathBuf {
     workspace.target.join(format!("sim-{}.txt", program.name))
 }

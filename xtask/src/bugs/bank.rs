@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::run::Cmd;
+use crate::sim::program_of;
 
 /// Where the patches are.
 pub(super) const FOLDER: &str = "crates/sim/bugs";
@@ -108,7 +109,7 @@ fn parse(path: &Path) -> Result<Bug> {
         Ok(found.next().with_context(|| format!("{shown}: no line `{field}: …`"))?.to_owned())
     };
     let (title, source, protocol) = (head("bug")?, head("source")?, head("run")?);
-    if !["raft", "smr", "dmutex", "txn", "detector", "election", "clocks"].contains(&&*protocol) {
+    if program_of(&protocol).is_none() {
         bail!("{shown}: `run` names a protocol with seeds, not {protocol}");
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

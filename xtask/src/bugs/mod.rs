@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::run::{Cmd, say};
+use crate::sim::program_of;
 use crate::workspace::Workspace;
 use bank::{Bug, Verdict};
 use copy::Copy;
@@ -71,9 +72,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 fn plant(copy: &Copy, bug: &Bug, seeds: u64) -> Result<Verdict> {
     copy.restore()?;
     copy.apply(bug)?;
-    let package = format!("quorate-{}", bug.protocol);
+    let Some((package, example)) = program_of(&bug.protocol) else {
+        bail!("{}: there are no seeds of {}", bug.name, bug.protocol);
+    };
     let cargo = |word: &str| {
-        let example = ["--quiet", "--profile", "sim", "-p", &package, "--example", "sim"];
+        let example = ["--quiet", "--profile", "sim", "-p", package, "--example", example];
         Cmd::cargo(&copy.root)
             .arg(word)
             .args(example)
