@@ -274,7 +274,7 @@ impl Raft {
             return; // late: the logs are known to agree beyond it
         }
         let gap = hint.0 >= progress.matched && self.log.term_at(hint.0) == Some(hint.1);
-        if gap && progress.pace == Pace::Replicate && !progress.is_lost_after(hint.0) {
+        if gap && progress.pace == Pace::Replicate && !progress.is_lost_after(hint.0, prev) {
             return; // what it lacks is under way, and was overtaken
         }
         let agree = self.log.last_at_most(hint.0.min(prev.previous()), hint.1);

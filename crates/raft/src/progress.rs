@@ -160,12 +160,17 @@ impl Progress {
     }
 
     /// Whether one more append may be sent now.
-    /// The follower lacks what comes after `last`, though it was sent. As in TCP, the third time
-    /// it says so the rest is taken for lost; what it says of the same gap later means nothing.
-    pub(crate) fn is_lost_after(&mut self, last: Index) -> bool {
+    /// The follower lacks what comes after `last`, though it was sent, and so refused what was sent
+    /// after `prev`. As in TCP, the third time it says so the rest is taken for lost, or when no
+    /// later word of it can come; what it says of the same gap after that means nothing.
+    pub(crate) fn is_lost_after(&mut self, last: Index, prev: Index) -> bool {
         let (known, count) = self.gap;
-        self.gap = (last, if known == last { count + 1 } else { 1 });
-        self.gap.1 == GAPS_MAX
+        let count = if known == last { count + 1 } else { 1 };
+        let before_newest = self.flights.iter().rev().nth(1);
+        let newest = before_newest.is_none_or(|flight| flight.last <= prev);
+        let lost = count == GAPS_MAX || (newest && count < GAPS_MAX);
+        self.gap = (last, if lost { GAPS_MAX } else { count });
+        lost
     }
 
     pub(crate) fn may_send(&self, window_count: usize, window_bytes: usize) -> bool {
@@ -197,6 +202,25 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_taken_for_a_loss_at_the_third_word_or_the_last() {
+        let filled = |count| {
+            let mut progress = Progress::new(Index(1), Time::ZERO);
+            progress.become_replicate();
+            (1..=count).for_each(|last| progress.on_sent(Index(last), 10, Time::ZERO));
+            progress
+        };
+        // What follows entry 1 is lost; 3, 4, 5 and so on are refused, one after the other.
+        let mut progress = filled(8);
+        let words = [2, 3, 4, 5].map(|prev| progress.is_lost_after(Index(1), Index(prev)));
+        assert_eq!(words, [false, false, true, false]);
+        assert!(!progress.is_lost_after(Index(3), Index(5)), "another gap begins anew");
+        // Only one word can come: nothing was sent after what was refused.
+        let mut progress = filled(3);
+        assert!(progress.is_lost_after(Index(1), Index(2)));
+        assert!(!progress.is_lost_after(Index(1), Index(2)));
+    }
 
     #[test]
     fn the_window_is_bounded_and_empties_again() {

@@ -143,13 +143,14 @@ impl<F: Fn(u64, bool) -> Run + Sync> Search<'_, F> {
     }
 }
 
-/// What names the invariant that broke: its id, or else the words before the first number.
+/// What names the failure: the id of the invariant; of liveness, and where there is no id, all the
+/// words, for one id has many ways to fail. Numbers do not count.
 fn id(what: &str) -> String {
     let first = what.split([' ', ':', ',']).next().unwrap_or_default();
-    if first.ends_with(|c: char| c.is_ascii_digit()) {
+    if first.ends_with(|c: char| c.is_ascii_digit()) && first != "R29" {
         return first.to_owned();
     }
-    what.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default().to_owned()
+    what.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 #[cfg(test)]
