@@ -4,5 +4,5 @@
 mod support;
 
 fn main() -> std::process::ExitCode {
-    quorate_sim::sweep::main("detector", support::run)
+    quorate_sim::sweep::main("detector", support::MARKS, support::run)
 }

@@ -4,5 +4,5 @@
 mod bullies;
 
 fn main() -> std::process::ExitCode {
-    quorate_sim::sweep::main("bully", bullies::run)
+    quorate_sim::sweep::main("bully", &["two bullies led at once"], bullies::run)
 }

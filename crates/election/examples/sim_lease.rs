@@ -4,5 +4,5 @@
 mod leases;
 
 fn main() -> std::process::ExitCode {
-    quorate_sim::sweep::main("lease", |seed, trace| leases::run(seed, 50_000, trace))
+    quorate_sim::sweep::main("lease", &[], |seed, trace| leases::run(seed, 50_000, trace))
 }

@@ -4,5 +4,5 @@
 mod support;
 
 fn main() -> std::process::ExitCode {
-    quorate_sim::sweep::main("raft", support::run)
+    quorate_sim::sweep::main("raft", support::MARKS, support::run)
 }

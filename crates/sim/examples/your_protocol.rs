@@ -154,5 +154,5 @@ fn run(seed: u64, trace: bool) -> Run {
 }
 
 fn main() -> ExitCode {
-    sweep::main("highest", run)
+    sweep::main("highest", &[], run)
 }

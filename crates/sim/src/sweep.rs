@@ -110,6 +110,12 @@ impl Totals {
         self.faults / self.seeds.max(1)
     }
 
+    /// Those of `marks` that were never seen.
+    #[must_use]
+    pub fn unseen(&self, marks: &[&'static str]) -> Vec<&'static str> {
+        marks.iter().copied().filter(|mark| !self.marks.contains_key(mark)).collect()
+    }
+
     fn add(&mut self, seed: u64, run: Run) {
         self.faults_least =
             if self.seeds == 0 { run.faults } else { self.faults_least.min(run.faults) };
@@ -311,6 +317,15 @@ mod tests {
         assert_eq!((totals.seeds, totals.faults, totals.faults_least), (9, 36, 0));
         assert_eq!(totals.work["operations"], (126, 10));
         assert_eq!((totals.mean("operations"), totals.mean_faults()), (14, 4));
+    }
+
+    #[test]
+    fn what_was_never_seen_is_named() {
+        let totals = seeds("test", 2, |seed, _| {
+            marks::hit("one");
+            run(seed, u64::MAX)
+        });
+        assert_eq!(totals.unseen(&["one", "two"]), ["two"]);
     }
 
     #[test]

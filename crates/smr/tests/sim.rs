@@ -4,11 +4,12 @@
 mod support;
 
 use quorate_sim::sweep;
-use support::run;
+use support::{MARKS, run};
 
 #[test]
 fn no_seed_breaks_an_invariant() {
     let totals = sweep::seeds("smr", sweep::count(20), run);
+    assert!(totals.seeds < 1_000 || totals.unseen(MARKS).is_empty(), "it saw less than it seems");
     assert!(totals.mean("operations") >= 100, "each seed does real work");
     assert!(totals.mean("of them answered again") >= 5, "and clients retry what was applied");
     assert!(totals.mean_faults() >= 10, "and is disturbed");

@@ -3,11 +3,12 @@
 mod support;
 
 use quorate_sim::sweep;
-use support::run;
+use support::{MARKS, run};
 
 #[test]
 fn no_seed_breaks_an_invariant() {
     let totals = sweep::seeds("txn", sweep::count(40), run);
+    assert!(totals.seeds < 1_000 || totals.unseen(MARKS).is_empty(), "it saw less than it seems");
     assert!(totals.mean("committed") >= 50, "each seed does real work");
     assert!(totals.mean_faults() >= 5 && totals.work["restarts"].0 > 0, "and is disturbed");
     let seen = &totals.marks;

@@ -201,6 +201,10 @@ impl System for Group {
     fn died(&mut self, _: NodeId, _: Member) {}
 }
 
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] =
+    &["a peer was convicted", "a restart was told from silence", "a node stood still"];
+
 /// Runs one seed.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(47);

@@ -216,6 +216,9 @@ impl System for Group {
     }
 }
 
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] = &["a peer is silent", "a release by no holder was refused"];
+
 /// Runs one seed.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);

@@ -599,6 +599,10 @@ impl Group {
     }
 }
 
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] =
+    &["a proposal was refused", "an outcome became unknown", "restored from a snapshot"];
+
 /// Runs one seed: faults; then a majority at peace among others that stay broken, which must elect
 /// and serve; then a calm in which all must be well.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {

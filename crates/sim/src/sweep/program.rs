@@ -72,8 +72,16 @@ fn kinds(text: &str) -> Result<Vec<Fault>, String> {
     Ok(kinds)
 }
 
-/// The program `sim` of a protocol: a sweep over seeds, or one seed with its story.
-pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
+/// From so many seeds on every mark must have been seen.
+const MANY: u64 = 1_000;
+
+/// The program `sim` of a protocol: a sweep over seeds, or one seed with its story. A long sweep
+/// that never saw one of `marks` fails: it tested less than it seems.
+pub fn main(
+    protocol: &str,
+    marks: &[&'static str],
+    run: impl Fn(u64, bool) -> Run + Sync,
+) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
         Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
             shrink::main(protocol, seed, masked, &run)
@@ -84,7 +92,11 @@ pub fn main(protocol: &str, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
         }
         Ok(arguments) => {
             let totals = sweep(protocol, &arguments, &run);
-            let Some((seed, violation)) = totals.failed else { return ExitCode::SUCCESS };
+            let Some((seed, violation)) = &totals.failed else {
+                let unseen = if totals.seeds < MANY { Vec::new() } else { totals.unseen(marks) };
+                unseen.iter().for_each(|mark| println!("{protocol}: never seen: {mark}"));
+                return if unseen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            };
             println!("{protocol}: seed {seed} FAILED: {violation}");
             println!("replay: cargo xtask sim {protocol} --seed {seed} -- --trace, or --shrink");
             ExitCode::FAILURE

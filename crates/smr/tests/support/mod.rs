@@ -510,6 +510,16 @@ fn replicas(world: &World<Group>) -> Vec<(NodeId, &Replica)> {
     ids.iter().filter_map(replica).collect()
 }
 
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] = &[
+    "a command was given up",
+    "a request was refused",
+    "a session expired under its client",
+    "a stale read was answered",
+    "an outcome became unknown",
+    "restored from a snapshot",
+];
+
 /// Runs one seed: 30 seconds of faults, then a calm in which all must be well.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);

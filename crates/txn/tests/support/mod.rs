@@ -260,6 +260,15 @@ impl System for Group {
     }
 }
 
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] = &[
+    "a transaction aborted",
+    "a transaction committed",
+    "a transaction was blocked",
+    "a transaction was refused",
+    "a yes vote outlived a restart",
+];
+
 /// Runs one seed: 10 seconds of faults, then a calm in which all must be well.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
