@@ -364,6 +364,9 @@ impl Group {
     fn check_end(&self, world: &[(NodeId, &Member)]) -> Result<(), String> {
         let last = self.facts.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
         for (node, member) in world {
+            if let Some((id, op)) = member.asked.iter().find(|(_, op)| **op != NO_OP) {
+                return Err(format!("law 8: {node} has not answered {id}, op {op}"));
+            }
             if member.applied != last {
                 return Err(format!("R29 {node} has applied {} of {last}", member.applied));
             }
