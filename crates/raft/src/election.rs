@@ -172,6 +172,7 @@ impl Raft {
         }
     }
 
+    /// An operator says that the leader is gone: this node owes it nothing any more.
     pub(crate) fn forget_leader(&mut self) {
         if !self.is_leader() {
             self.role_changed |= self.leader.is_some();

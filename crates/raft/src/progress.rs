@@ -159,7 +159,6 @@ impl Progress {
         true
     }
 
-    /// Whether one more append may be sent now.
     /// The follower lacks what comes after `last`, though it was sent, and so refused what was sent
     /// after `prev`. As in TCP, the third time it says so the rest is taken for lost, or when no
     /// later word of it can come; what it says of the same gap after that means nothing.
@@ -173,6 +172,7 @@ impl Progress {
         lost
     }
 
+    /// Whether one more append may be sent now.
     pub(crate) fn may_send(&self, window_count: usize, window_bytes: usize) -> bool {
         match self.pace {
             Pace::Probe { waits } => !waits,

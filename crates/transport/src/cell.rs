@@ -90,10 +90,8 @@ impl<M: Machine> Cell<M> {
 
     /// One input; effects that wait for nothing go to `sink`, in order. Does nothing once halted.
     pub fn handle(&mut self, now: Time, input: Input<M>, sink: &mut impl Sink<M>) {
-        if self.halted.is_none() {
-            self.machine.handle(now, input, &mut self.outbox);
-            self.flush(sink);
-        }
+        self.feed(now, input, sink);
+        self.flush(sink);
     }
 
     /// One input of a burst; its effects wait in the outbox for [`settle`](Self::settle), which
@@ -129,9 +127,8 @@ impl<M: Machine> Cell<M> {
         request: M::Request,
         sink: &mut impl Sink<M>,
     ) -> RequestId {
-        let id = RequestId(self.requests);
-        self.requests += 1;
-        self.handle(now, Input::Request { id, request }, sink);
+        let id = self.feed_request(now, request, sink);
+        self.flush(sink);
         id
     }
 
