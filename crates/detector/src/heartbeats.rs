@@ -134,7 +134,10 @@ impl Heartbeats {
                     watch.patient_until = now + watch.monitor.patience();
                     watch.due = watch.patient_until;
                 }
-                Status::Suspect => watch.due = now + self.config.failure_after,
+                // A hint may have come first: the verdict still takes all of the monitor's time.
+                Status::Suspect => {
+                    watch.due = watch.patient_until.max(now) + self.config.failure_after;
+                }
                 Status::Failed => {}
             }
         }

@@ -15,9 +15,14 @@ const N2: NodeId = NodeId(2);
 const MS: Duration = Duration::from_millis(1);
 
 fn fixed() -> Stage {
-    Script::new(2, |start| {
+    fixed_with(MS * 200)
+}
+
+fn fixed_with(stall_max: Duration) -> Stage {
+    Script::new(2, move |start| {
         let mut config = Config::new([N1, N2].into_iter().filter(|node| *node != start.node));
         config.monitor = Monitor::Fixed(Fixed { timeout: MS * 350 });
+        config.stall_max = stall_max;
         Heartbeats::new(start, config).expect("a valid configuration")
     })
 }
@@ -82,6 +87,27 @@ fn a_closed_connection_suspects_sooner_and_convicts_no_sooner() {
     alone(&mut stage, 1349);
     assert_eq!(status(&stage), Status::Suspect, "350 ms of patience and a second of suspicion");
     alone(&mut stage, 1350);
+    assert_eq!(status(&stage), Status::Failed);
+}
+
+#[test]
+fn a_stall_after_a_closed_connection_hastens_no_verdict() {
+    let mut stage = fixed_with(MS * 20);
+    stage.run();
+    stage.crash(N2, Crash::Kill);
+    stage.link(N1, N2, LinkState::Down);
+    alone(&mut stage, 100);
+    assert_eq!(status(&stage), Status::Suspect, "the hint");
+    stage.advance(MS * 150);
+    stage.timer(N1);
+    assert_eq!(stage.node(N1).stats().stalls, 1);
+    alone(&mut stage, 1349);
+    assert_eq!(
+        status(&stage),
+        Status::Suspect,
+        "patience and time for a verdict, from the last word"
+    );
+    alone(&mut stage, 1351);
     assert_eq!(status(&stage), Status::Failed);
 }
 
