@@ -12,6 +12,7 @@ use core::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_transport::{Attachment, Decoder, Encoder, WireError};
 
+use crate::members::Members;
 use crate::types::{Index, NUMBER_MAX, Term};
 
 /// Bytes before the payload: term (u64), first index (u64), entry count (u32), payload length
@@ -28,6 +29,8 @@ pub enum Kind {
     Normal = 0,
     /// One empty entry, by which a new leader commits what came before it. [Raft §8]
     Noop = 1,
+    /// One entry that holds the group's configuration from here on. [Raft §6]
+    Members = 2,
 }
 
 /// Commands on their way into the log, written one after the other into one arena.
@@ -126,7 +129,7 @@ impl Proposals {
         ends.iter().for_each(|end| arena.put_u32_le(*end));
         arena.put_u32_le(payload_len);
         let data = Attachment::new(arena.freeze());
-        Batch(Arc::new(Inner { data, first, term, kind, count, payload_len }))
+        Batch(Arc::new(Inner { data, first, term, kind, count, payload_len, members: None }))
     }
 
     /// Notes where the command before ends: one more follows.
@@ -154,13 +157,19 @@ struct Inner {
     kind: Kind,
     count: u32,
     payload_len: u32,
+    /// What the one entry of a [`Kind::Members`] says.
+    members: Option<Arc<Members>>,
 }
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.0.first.0 + u64::from(self.0.count) - 1;
         write!(f, "{:?}..{last}@{:?}", self.0.first, self.0.term)?;
-        if self.0.kind == Kind::Noop { write!(f, " noop") } else { Ok(()) }
+        match self.0.kind {
+            Kind::Normal => Ok(()),
+            Kind::Noop => write!(f, " noop"),
+            Kind::Members => write!(f, " members"),
+        }
     }
 }
 
@@ -168,6 +177,14 @@ impl Batch {
     /// The empty entry of a new leader.
     pub(crate) fn noop(first: Index, term: Term) -> Self {
         Proposals::one(&[]).freeze(first, term, Kind::Noop)
+    }
+
+    /// The entry of a new configuration.
+    pub(crate) fn members(first: Index, term: Term, members: Members) -> Self {
+        let Self(inner) = Proposals::one(&members.to_bytes()).freeze(first, term, Kind::Members);
+        let members = Some(Arc::new(members));
+        let inner = Arc::into_inner(inner).expect("nobody else has it yet");
+        Self(Arc::new(Inner { members, ..inner }))
     }
 
     /// Reads a batch that came from a peer or a disk, its checksum already verified.
@@ -191,10 +208,12 @@ impl Batch {
         let kind = match bytes[24] {
             0 => Kind::Normal,
             1 => Kind::Noop,
+            2 => Kind::Members,
             _ => return Err(rule("is of a known kind")),
         };
-        if count == 0 || count as usize > BATCH_COUNT_MAX {
-            return Err(rule("holds 1 to 2^20 entries"));
+        let most = if kind == Kind::Members { 1 } else { BATCH_COUNT_MAX };
+        if count == 0 || count as usize > most {
+            return Err(rule("holds 1 to 2^20 entries, or one configuration"));
         }
         if first == Index::ZERO || first.0 > NUMBER_MAX || term.0 > NUMBER_MAX {
             return Err(rule("has an index from 1 and numbers up to 2^62"));
@@ -203,7 +222,15 @@ impl Batch {
         if bytes.len() as u64 != want {
             return Err(rule("is as long as its lengths say"));
         }
-        let batch = Self(Arc::new(Inner { data, first, term, kind, count, payload_len }));
+        let members = match kind {
+            Kind::Members => {
+                let payload = &bytes[HEAD..HEAD + payload_len as usize];
+                Some(Arc::new(Members::from_bytes(payload)?))
+            }
+            _ => None,
+        };
+        let inner = Inner { data, first, term, kind, count, payload_len, members };
+        let batch = Self(Arc::new(inner));
         let mut last = 0;
         for entry in 0..count as usize {
             let end = batch.end(entry);
@@ -295,6 +322,12 @@ impl View {
         self.batch.0.kind
     }
 
+    /// The configuration that it is, if it is one.
+    #[must_use]
+    pub fn members(&self) -> Option<&Arc<Members>> {
+        self.batch.0.members.as_ref()
+    }
+
     /// How many entries it shows.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -311,7 +344,7 @@ impl View {
         self.batch.end((self.skip + self.take) as usize - 1) - start
     }
 
-    /// Each entry in order. Entries of a [`Kind::Noop`] are empty and mean nothing.
+    /// Each entry in order. The entry of a [`Kind::Noop`] is empty and means nothing.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let (skip, take) = (self.skip as usize, self.take as usize);
         let (payload, ends) = self.batch.0.data.bytes()[HEAD..].split_at(self.batch.payload_len());

@@ -7,14 +7,14 @@ use core::time::Duration;
 use quorate_transport::NodeId;
 
 use crate::error::Error;
-
-/// Voters of one group at most.
-pub const VOTERS_MAX: usize = 31;
+use crate::members::MEMBERS_MAX;
 
 /// The configuration of one node; the same on all nodes of a group but for what is said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The voting members, this node among them. Fixed for the life of the group so far.
+    /// The voters that found the group, this node among them; the same on all of them. Nobody on a
+    /// node that joins later: it waits until a leader has taken it in. What the log says of the
+    /// members counts for more, as soon as it says something.
     pub voters: Vec<NodeId>,
     /// How often a leader tells its followers that it lives. A third of `election_timeout_min` or
     /// less, so that one lost heartbeat ends no leadership. Default 50 ms.
@@ -64,6 +64,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The defaults for a node that joins a group later.
+    #[must_use]
+    pub fn joining() -> Self {
+        Self::new([])
+    }
+
     /// The defaults for these voters.
     #[must_use]
     pub fn new(voters: impl IntoIterator<Item = NodeId>) -> Self {
@@ -96,9 +102,13 @@ impl Config {
         let unique: BTreeSet<_> = self.voters.iter().collect();
         let ms = Duration::from_millis(1);
         let rules = [
-            ("voters", "holds 1 to 31 nodes", (1..=VOTERS_MAX).contains(&self.voters.len())),
+            ("voters", "holds 31 nodes at most", self.voters.len() <= MEMBERS_MAX),
             ("voters", "names no node twice", unique.len() == self.voters.len()),
-            ("voters", "holds this node", unique.contains(&node)),
+            (
+                "voters",
+                "holds this node, or nobody where it joins",
+                unique.is_empty() || unique.contains(&node),
+            ),
             ("heartbeat_interval", "is at least 1 ms", self.heartbeat_interval >= ms),
             (
                 "election_timeout_min",
@@ -163,7 +173,7 @@ mod tests {
         assert_eq!(good.validate(node), Ok(()));
         type Break = (&'static str, fn(&mut Config));
         let breaks: [Break; 8] = [
-            ("voters", |c| c.voters.clear()),
+            ("voters", |c| c.voters = (1..=32).map(NodeId).collect()),
             ("voters", |c| c.voters.push(NodeId(1))),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_secs(1)),
             ("election_timeout_max", |c| c.election_timeout_max = Duration::ZERO),

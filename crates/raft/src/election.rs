@@ -45,18 +45,23 @@ impl Raft {
 
     /// The election timer fired, or might as well have.
     pub(crate) fn campaign(&mut self, now: Time, out: Out<'_>) {
-        if self.majority() == 1 {
+        if self.decides_alone() {
             return self.become_candidate(now, false, out);
         }
         self.leader = None;
         self.contact = None;
         self.ack_due = false;
+        if !self.may_campaign() {
+            self.role = Role::Follower;
+            self.role_changed = true;
+            return self.reset_election(now);
+        }
         self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
         self.role_changed = true;
         self.reset_election(now);
         let (last, last_term) = (self.log.last(), self.log.last_term());
         let message = Message::PreVote { term: self.term.next(), last, last_term };
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             // A pre-vote promises nothing at either end.
             out.send_eager(peer, message.clone());
         }
@@ -77,7 +82,7 @@ impl Raft {
         self.reset_election(now);
         let (last, last_term) = (self.log.last(), self.log.last_term());
         let message = Message::Vote { term: self.term, last, last_term, transfer };
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             // After its own vote and its whole log: else a crash could let it campaign in the
             // same term again with a shorter log.
             out.send(peer, message.clone());
@@ -112,12 +117,12 @@ impl Raft {
             }
             return;
         }
-        let (majority, current) = (self.majority(), self.term.next());
+        let (members, current) = (self.log.newest_members().1, self.term.next());
         if let Role::PreCandidate { votes } = &mut self.role
             && term == current
         {
             votes.insert(from);
-            if votes.len() >= majority {
+            if members.is_quorum(|node| votes.contains(&node)) {
                 self.become_candidate(now, false, out);
             }
         }
@@ -164,9 +169,8 @@ impl Raft {
     }
 
     pub(crate) fn count_votes(&mut self, now: Time, out: Out<'_>) {
-        let majority = self.majority();
         if let Role::Candidate { votes, .. } = &self.role
-            && votes.len() >= majority
+            && self.members().is_quorum(|node| votes.contains(&node))
         {
             self.become_leader(now, out);
         }
@@ -185,7 +189,7 @@ impl Raft {
     /// one whose turn is first finds them willing.
     pub(crate) fn on_leader_link_down(&mut self, now: Time) {
         self.contact = None;
-        let others = self.config.voters.iter().filter(|voter| Some(**voter) != self.leader);
+        let others = self.members().voters().iter().filter(|voter| Some(**voter) != self.leader);
         let turn = others.take_while(|voter| **voter != self.node).count() as u32;
         let stagger = self.config.link_down_stagger;
         let jitter = self.rng.duration(core::time::Duration::ZERO, stagger / 4);

@@ -3,13 +3,17 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use quorate_transport::{LinkState, NodeId, Outbox, RequestId, RequestRange, Ticket, Time};
+use quorate_transport::{LinkState, NodeId, Outbox, RequestId, Ticket, Time};
 
 use crate::batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View};
+use crate::handover::{Transfer, Watch};
+use crate::members::Members;
+use crate::membership::Waiting;
 use crate::message::Message;
-use crate::progress::{Pace, Peers, Progress};
+use crate::progress::{Pace, Part, Peers, Progress};
 use crate::quorum;
 use crate::raft::{Pending, Raft, Role};
+use crate::read::Reads;
 use crate::record::Record;
 use crate::request::{Rejection, Reply};
 use crate::types::{Index, Term};
@@ -20,42 +24,25 @@ type Out<'a> = &'a mut Outbox<Raft>;
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     pub(crate) peers: Peers,
+    /// What this node itself is in the newest configuration.
+    pub(crate) own: Part,
+    /// How many voters that has, and how many outgoing ones.
+    sides: (usize, usize),
+    /// It may ask for another step, or somebody who has left is still told so.
+    pub(crate) members_open: bool,
+    pub(crate) waiting: Waiting,
     /// The empty entry of this term: reads wait until it is committed.
-    first: Index,
-    heartbeat_at: Time,
+    pub(crate) first: Index,
+    pub(crate) heartbeat_at: Time,
     /// When to see whether a majority still answers.
-    quorum_at: Time,
+    pub(crate) quorum_at: Time,
     /// The last round of heartbeats that reads wait for.
-    round: u64,
-    reads: VecDeque<Reads>,
+    pub(crate) round: u64,
+    pub(crate) reads: VecDeque<Reads>,
     /// Reads have come since the last round began.
-    round_due: bool,
-    transfer: Option<Transfer>,
-    watch: Watch,
-}
-
-/// What this node itself had done when it was last seen to make progress, or had nothing to do.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    at: Time,
-    durable: Ticket,
-    applied: Index,
-}
-
-/// Reads that one round confirms.
-#[derive(Clone, Debug)]
-struct Reads {
-    ids: RequestRange,
-    index: Index,
-    round: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Transfer {
-    id: RequestId,
-    to: NodeId,
-    told: bool,
-    until: Time,
+    pub(crate) round_due: bool,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) watch: Watch,
 }
 
 impl Leader {
@@ -63,15 +50,38 @@ impl Leader {
         let transfer = self.transfer.as_ref().map_or(Time::MAX, |transfer| transfer.until);
         self.heartbeat_at.min(self.quorum_at).min(transfer)
     }
+
+    /// The greatest value that a majority has reached, while joint of either side.
+    pub(crate) fn reached(&self, own: u64, of: impl Fn(&Progress) -> u64) -> u64 {
+        let peers = self.peers.values().filter(|progress| progress.part.voter).map(&of);
+        let voters = quorum::reached(peers.chain(self.own.voter.then_some(own)), self.sides.0);
+        if self.sides.1 == 0 {
+            return voters;
+        }
+        let peers = self.peers.values().filter(|progress| progress.part.outgoing).map(&of);
+        let own = self.own.outgoing.then_some(own);
+        voters.min(quorum::reached(peers.chain(own), self.sides.1))
+    }
+
+    /// Takes over a configuration: who is to be sent what, and whose word counts.
+    pub(crate) fn adopt(&mut self, node: NodeId, members: &Members, next: Index, times: [Time; 2]) {
+        self.peers.adopt(node, members, next, times);
+        self.own = Part::of(node, members);
+        self.sides = (members.voters().len(), members.outgoing().len());
+        self.members_open = true;
+    }
 }
 
 impl Raft {
     pub(crate) fn become_leader(&mut self, now: Time, out: Out<'_>) {
         self.stats.elections_won += 1;
         let first = self.log.last().next();
-        let peers = Peers::new(self.peers(), first, now);
         self.role = Role::Leader(Box::new(Leader {
-            peers,
+            peers: Peers::default(),
+            own: Part::default(),
+            sides: (0, 0),
+            members_open: true,
+            waiting: Waiting::default(),
             first,
             heartbeat_at: now,
             quorum_at: now + self.config.election_timeout_min,
@@ -84,6 +94,7 @@ impl Raft {
         self.leader = Some(self.node);
         self.role_changed = true;
         self.contact = None;
+        self.adopt_members(now, first);
         self.append_own(Batch::noop(first, self.term), out);
         // The heartbeat is due at once, and the timer will find it so.
     }
@@ -99,6 +110,8 @@ impl Raft {
         if let Some(transfer) = leader.transfer {
             out.answer_eager(transfer.id, Reply::Transferred);
         }
+        // Whoever leads next goes on with it, if it has the entry.
+        leader.waiting.ids().for_each(|id| out.answer_eager(id, Reply::Unknown));
         self.intake = None;
         // Those of an earlier term may have been cut off here, and be committed by others yet.
         let (last, term) = (self.log.last(), self.term);
@@ -165,19 +178,19 @@ impl Raft {
     }
 
     /// Payload that is committed and not reported as applied.
-    fn unapplied_bytes(&self) -> u64 {
+    pub(crate) fn unapplied_bytes(&self) -> u64 {
         self.log.bytes_upto(self.commit).saturating_sub(self.applied_bytes)
     }
 
     /// Turns the open arena into a batch of the log.
-    fn freeze(&mut self, out: Out<'_>) {
+    pub(crate) fn freeze(&mut self, out: Out<'_>) {
         if let Some(open) = self.intake.take() {
             let batch = open.freeze(self.log.last().next(), self.term, Kind::Normal);
             self.append_own(batch, out);
         }
     }
 
-    fn append_own(&mut self, batch: Batch, out: Out<'_>) {
+    pub(crate) fn append_own(&mut self, batch: Batch, out: Out<'_>) {
         let view = View::from(batch);
         let prev_term = self.log.last_term();
         let ticket = out.persist_with(|| Record::append(prev_term, view.clone()));
@@ -187,6 +200,7 @@ impl Raft {
     /// The end of a burst: freeze, send, begin a round of reads.
     pub(crate) fn settle_leader(&mut self, now: Time, out: Out<'_>) {
         self.freeze(out);
+        self.continue_change(now, out);
         self.begin_round(now, out);
         let Role::Leader(mut leader) = core::mem::replace(&mut self.role, Role::Follower) else {
             return;
@@ -202,6 +216,7 @@ impl Raft {
             }
         }
         self.role = Role::Leader(leader);
+        self.see_off(now, out);
     }
 
     /// Sends a follower all that its window takes.
@@ -236,7 +251,10 @@ impl Raft {
             return;
         }
         let raised = progress.on_appended(matched);
-        match progress.pace {
+        if progress.part.learner {
+            progress.measure(now, last);
+        }
+        match &progress.pace {
             Pace::Probe { .. } if matched.next() >= progress.next => progress.become_replicate(),
             Pace::Snapshot { snapshot, .. } if snapshot.id.index <= matched.0 => {
                 progress.become_probe(matched.next());
@@ -265,7 +283,7 @@ impl Raft {
             return;
         };
         progress.contact = now;
-        let stale = match progress.pace {
+        let stale = match &progress.pace {
             Pace::Probe { .. } => prev != progress.next.previous(),
             Pace::Replicate => false,
             Pace::Snapshot { .. } => true,
@@ -292,24 +310,25 @@ impl Raft {
         };
         progress.contact = now;
         let overdue = |sent: Time| now.since(sent) >= resend_after;
-        let lost = match progress.pace {
-            Pace::Probe { waits } => waits && overdue(progress.sent),
+        let lost = match &progress.pace {
+            Pace::Probe { waits } => *waits && overdue(progress.sent),
             Pace::Replicate => progress.oldest_flight().is_some_and(overdue),
             Pace::Snapshot { .. } => false,
         };
         if lost {
             self.stats.resends += 1;
-            let next = match progress.pace {
+            let next = match &progress.pace {
                 Pace::Probe { .. } => progress.next,
                 _ => progress.matched.next(),
             };
             progress.become_probe(next);
         }
-        if let Pace::Snapshot { snapshot, offset } = progress.pace
+        if let Pace::Snapshot { snapshot, offset } = &progress.pace
             && overdue(progress.sent)
         {
+            let (id, offset) = (snapshot.id, *offset);
             progress.sent = now;
-            self.read_chunk(from, snapshot.id, offset, out);
+            self.read_chunk(from, id, offset, out);
         }
         let Some(progress) = self.progress(from) else {
             return;
@@ -327,67 +346,13 @@ impl Raft {
         let Role::Leader(leader) = &self.role else {
             return;
         };
-        let matched = leader.peers.values().map(|progress| progress.matched.0);
-        let voters = self.config.voters.len();
-        let reached = Index(quorum::reached(matched.chain([own.0]), voters));
+        let reached = Index(leader.reached(own.0, |progress| progress.matched.0));
         if reached > self.commit && self.log.term_at(reached) == Some(self.term) {
             self.advance_commit(reached, out);
         }
     }
 
-    pub(crate) fn on_read(&mut self, id: RequestId, out: Out<'_>) {
-        let refusal = match &self.role {
-            Role::Leader(leader) if self.commit < leader.first => Rejection::NotReady,
-            Role::Leader(leader) if leader.reads.len() >= self.config.reads_max => Rejection::Busy,
-            Role::Leader(_) => return self.take_read(id),
-            _ => Rejection::NotLeader { leader: self.leader },
-        };
-        out.answer_eager(id, Reply::Rejected(refusal)); // nothing was done
-    }
-
-    fn take_read(&mut self, id: RequestId) {
-        let index = self.commit;
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
-        leader.round_due = true;
-        let round = leader.round + 1;
-        match leader.reads.back_mut() {
-            Some(reads)
-                if reads.round == round && reads.index == index && reads.ids.last.0 + 1 == id.0 =>
-            {
-                reads.ids.last = id;
-            }
-            _ => leader.reads.push_back(Reads { ids: id.into(), index, round }),
-        }
-    }
-
-    /// One round of heartbeats confirms every read that came before it.
-    fn begin_round(&mut self, now: Time, out: Out<'_>) {
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
-        if core::mem::take(&mut leader.round_due) {
-            leader.round += 1;
-            self.send_heartbeats(now, out);
-            self.confirm_reads(out);
-        }
-    }
-
-    fn confirm_reads(&mut self, out: Out<'_>) {
-        let voters = self.config.voters.len();
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
-        let rounds = leader.peers.values().map(|progress| progress.round);
-        let reached = quorum::reached(rounds.chain([leader.round]), voters);
-        while let Some(reads) = leader.reads.pop_front_if(|reads| reads.round <= reached) {
-            // A majority still followed this leader after the read had come.
-            out.answer_eager(reads.ids, Reply::ReadAt { index: reads.index });
-        }
-    }
-
-    fn send_heartbeats(&mut self, now: Time, out: Out<'_>) {
+    pub(crate) fn send_heartbeats(&mut self, now: Time, out: Out<'_>) {
         let (term, commit) = (self.term, self.commit);
         let Role::Leader(leader) = &mut self.role else {
             return;
@@ -428,47 +393,12 @@ impl Raft {
         }
     }
 
-    /// Whether the own disk, or state machine, has had work for `progress_timeout` and done none.
-    fn is_stuck(&mut self, now: Time) -> bool {
-        let (durable, applied) = (self.durable, self.applied);
-        let writing = self.durable_index() < self.log.last();
-        let applying = self.unapplied_bytes() >= self.config.unapplied_bytes_max as u64;
-        let Role::Leader(leader) = &mut self.role else {
-            return false;
-        };
-        let watch = leader.watch;
-        let disk = writing && watch.durable == durable;
-        let machine = applying && watch.applied == applied;
-        if disk || machine {
-            return now.since(watch.at) >= self.config.progress_timeout;
-        }
-        leader.watch = Watch { at: now, durable, applied };
-        false
-    }
-
-    /// The follower that has most; nobody where this node is alone.
-    fn heir(&self) -> Option<NodeId> {
-        let Role::Leader(leader) = &self.role else {
-            return None;
-        };
-        let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
-        best.map(|(peer, _)| peer)
-    }
-
-    /// Lets another take over, and leads no longer.
-    fn abdicate(&mut self, now: Time, heir: NodeId, out: Out<'_>) {
-        self.stats.progress_lost += 1;
-        out.send_eager(heir, Message::TimeoutNow { term: self.term }); // asks, promises nothing
-        self.become_follower(now, self.term, out);
-    }
-
     fn hears_majority(&self, now: Time) -> bool {
         let Role::Leader(leader) = &self.role else {
             return false;
         };
         let within = self.config.election_timeout_min;
-        let near = leader.peers.values().filter(|progress| now.since(progress.contact) <= within);
-        near.count() + 1 >= self.majority()
+        leader.reached(1, |progress| u64::from(now.since(progress.contact) <= within)) == 1
     }
 
     pub(crate) fn on_follower_link(&mut self, now: Time, peer: NodeId, state: LinkState) {
@@ -489,102 +419,10 @@ impl Raft {
         }
     }
 
-    pub(crate) fn on_transfer(
-        &mut self,
-        now: Time,
-        id: RequestId,
-        to: Option<NodeId>,
-        out: Out<'_>,
-    ) {
-        let until = now + self.config.election_timeout_min;
-        let refusal = match &mut self.role {
-            Role::Leader(leader) => {
-                let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
-                let to = to.or(best.map(|(peer, _)| peer));
-                match to.filter(|to| leader.peers.get(*to).is_some()) {
-                    Some(_) if leader.transfer.is_some() => Rejection::Transferring,
-                    Some(to) => {
-                        leader.transfer = Some(Transfer { id, to, told: false, until });
-                        self.freeze(out);
-                        return self.continue_transfer(out);
-                    }
-                    None => Rejection::TransferFailed,
-                }
-            }
-            _ => Rejection::NotLeader { leader: self.leader },
-        };
-        out.answer_eager(id, Reply::Rejected(refusal)); // nothing was done
-    }
-
-    /// Tells the target to campaign as soon as it has everything.
-    fn continue_transfer(&mut self, out: Out<'_>) {
-        let (last, term) = (self.log.last(), self.term);
-        let Role::Leader(leader) = &mut self.role else {
-            return;
-        };
-        let Some(transfer) = &mut leader.transfer else {
-            return;
-        };
-        let ready = leader.peers.get(transfer.to).is_some_and(|progress| progress.matched == last);
-        if ready && !transfer.told {
-            transfer.told = true;
-            out.send_eager(transfer.to, Message::TimeoutNow { term }); // asks, promises nothing
-        }
-    }
-
     pub(crate) fn progress(&mut self, peer: NodeId) -> Option<&mut Progress> {
         match &mut self.role {
             Role::Leader(leader) => leader.peers.get_mut(peer),
             _ => None,
-        }
-    }
-
-    pub(crate) fn write_leader_digest(
-        &self,
-        leader: &Leader,
-        now: Time,
-        rename: &quorate_transport::Rename,
-        into: &mut quorate_transport::Digest,
-    ) {
-        let rest = |at: Time| at.since(now).as_nanos() as u64;
-        into.u64(leader.first.0);
-        into.u64(rest(leader.heartbeat_at));
-        into.u64(rest(leader.quorum_at));
-        into.u64(leader.round);
-        into.bool(leader.round_due);
-        let Watch { at, durable, applied } = leader.watch;
-        into.u64(now.since(at).min(self.config.progress_timeout).as_nanos() as u64);
-        into.bool(durable == self.durable);
-        into.bool(applied == self.applied);
-        for reads in &leader.reads {
-            into.u64(reads.ids.count());
-            into.u64(reads.index.0);
-            into.u64(reads.round);
-        }
-        into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
-        let mut peers: alloc::vec::Vec<_> = leader.peers.iter().collect();
-        peers.sort_by_key(|(peer, _)| rename.node(*peer));
-        for (_, progress) in peers {
-            into.u64(progress.matched.0);
-            into.u64(progress.next.0);
-            into.u64(progress.round);
-            into.u64(progress.commit_sent.0);
-            // What is overdue is so, however long.
-            let since = |at: Time, most| now.since(at).min(most).as_nanos() as u64;
-            let just_over = core::time::Duration::from_nanos(1);
-            into.u64(since(progress.contact, self.config.election_timeout_min + just_over));
-            into.u64(since(progress.sent, self.config.resend_after));
-            into.option(progress.oldest_flight().map(|at| since(at, self.config.resend_after)));
-            match progress.pace {
-                Pace::Probe { waits } => into.bool(waits),
-                Pace::Replicate => into.u64(3),
-                Pace::Snapshot { snapshot, offset } => {
-                    into.u64(4);
-                    into.u64(snapshot.id.index);
-                    into.u64(offset);
-                }
-            }
-            into.u64(progress.in_flight().1 as u64);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The log in memory: a window of views behind a compacted prefix.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use quorate_transport::{Digest, Ticket};
+use quorate_transport::{Digest, Rename, Ticket};
 
 use crate::batch::{VIEWS_MAX, View, Views};
+use crate::members::Members;
 use crate::types::{Index, Term};
 
 #[derive(Clone, Debug)]
@@ -54,9 +57,51 @@ pub(crate) struct Log {
     slots: VecDeque<Slot>,
     /// Payload bytes up to `base`.
     base_bytes: u64,
+    configs: Configs,
+}
+
+/// The configurations of the log, each with the entry that it came with: the newest counts. The
+/// first one is as of `base` or before; a cut of the log brings back the one before.
+#[derive(Clone, Debug)]
+struct Configs(Vec<(Index, Arc<Members>)>);
+
+impl Default for Configs {
+    fn default() -> Self {
+        Self(alloc::vec![(Index::ZERO, Arc::default())])
+    }
 }
 
 impl Log {
+    /// An empty log of a group whose members are known from elsewhere.
+    pub(crate) fn founded(members: Members) -> Self {
+        let configs = Configs(alloc::vec![(Index::ZERO, Arc::new(members))]);
+        Self { configs, ..Self::default() }
+    }
+
+    /// The newest configuration, and the entry that it came with.
+    pub(crate) fn newest_members(&self) -> (Index, &Arc<Members>) {
+        let (index, members) = self.configs.0.last().expect("there is always one");
+        (*index, members)
+    }
+
+    /// The configuration in force for whoever has read up to `index`.
+    pub(crate) fn members_at(&self, index: Index) -> &Arc<Members> {
+        let upto = self.configs.0.partition_point(|(at, _)| *at <= index);
+        &self.configs.0[upto.max(1) - 1].1
+    }
+
+    /// That one, and all that follow.
+    pub(crate) fn members_since(&self, index: Index) -> impl Iterator<Item = &Members> {
+        let upto = self.configs.0.partition_point(|(at, _)| *at <= index);
+        self.configs.0[upto.max(1) - 1..].iter().map(|(_, members)| &**members)
+    }
+
+    /// A snapshot says what the configuration is as of `index`.
+    pub(crate) fn anchor_members(&mut self, index: Index, members: Arc<Members>) {
+        self.configs.0.retain(|(at, _)| *at > index);
+        self.configs.0.insert(0, (index, members));
+    }
+
     /// The last entry that is no longer here; its term is still known.
     pub(crate) fn base(&self) -> Index {
         self.base
@@ -190,6 +235,9 @@ impl Log {
         }
         assert!(view.first() == self.last().next(), "the log has no gap");
         let bytes = self.last_bytes + view.payload_len() as u64;
+        if let Some(members) = view.members() {
+            self.configs.0.push((view.first(), members.clone()));
+        }
         (self.last, self.last_term, self.last_bytes) = (view.last(), view.term(), bytes);
         self.slots.push_back(Slot::new(view, ticket, ticket, bytes));
     }
@@ -203,7 +251,14 @@ impl Log {
                 self.slots.push_back(Slot::new(view, slot.ticket, slot.home, bytes));
             }
         }
+        self.cut_members(last);
         self.note_end();
+    }
+
+    fn cut_members(&mut self, last: Index) {
+        while self.configs.0.len() > 1 && self.newest_members().0 > last {
+            self.configs.0.pop();
+        }
     }
 
     fn note_end(&mut self) {
@@ -227,6 +282,8 @@ impl Log {
             self.base_term = slot.term;
             self.base_bytes = slot.bytes;
         }
+        let old = self.configs.0.partition_point(|(at, _)| *at <= self.base);
+        self.configs.0.drain(..old.max(1) - 1);
         self.note_end();
     }
 
@@ -234,6 +291,7 @@ impl Log {
     pub(crate) fn reset(&mut self, base: Index, base_term: Term) {
         self.slots.clear();
         (self.base, self.base_term) = (base, base_term);
+        self.cut_members(base);
         self.note_end();
     }
 
@@ -279,13 +337,19 @@ impl Log {
         (term, index) >= (self.last_term(), self.last())
     }
 
-    pub(crate) fn digest(&self, into: &mut Digest) {
+    pub(crate) fn digest(&self, rename: &Rename, into: &mut Digest) {
         into.u64(self.base.0);
         into.u64(self.base_term.0);
         for slot in &self.slots {
             into.u64(slot.first.0);
             into.u64(slot.term.0);
-            slot.view.entries().for_each(|entry| into.bytes(entry));
+            if slot.view.members().is_none() {
+                slot.view.entries().for_each(|entry| into.bytes(entry));
+            }
+        }
+        for (index, members) in &self.configs.0 {
+            into.u64(index.0);
+            members.digest(rename, into);
         }
     }
 

@@ -7,7 +7,7 @@ use quorate_transport::{Attachment, Class, Decoder, Encoder, SnapshotId, Wire, W
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Views;
-use crate::record::Snapshot;
+use crate::record::{Snapshot, SnapshotHead};
 use crate::types::{Index, NUMBER_MAX, Term};
 
 /// A message; `term` is the sender's unless said otherwise.
@@ -127,7 +127,7 @@ pub enum Message {
 /// A piece of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Which snapshot, its length, and the checksum of the whole.
+    /// Which snapshot, its length, the checksum of the whole, and the configuration as of it.
     pub snapshot: Snapshot,
     /// Where the piece belongs.
     pub offset: u64,
@@ -148,7 +148,7 @@ enum Head {
     Heartbeat { term: Term, commit: Index, round: u64 },
     HeartbeatReply { term: Term, round: u64 },
     Commit { term: Term, commit: Index },
-    Snapshot { term: Term, index: u64, of: u64, offset: u64, len: u64, checksum: u32 },
+    Snapshot { term: Term, snapshot: SnapshotHead, offset: u64 },
     SnapshotReply { term: Term, index: u64, of: u64, next: u64 },
     TimeoutNow { term: Term },
 }
@@ -183,8 +183,8 @@ impl Message {
             Self::Conflict { prev, hint, .. } => prev.0.max(hint.0),
             Self::Heartbeat { commit, .. } | Self::Commit { commit, .. } => commit.0,
             Self::Snapshot { piece, .. } => {
-                let Snapshot { id, len, .. } = piece.snapshot;
-                id.index.max(id.term).max(piece.offset).max(len)
+                let Snapshot { id, len, .. } = &piece.snapshot;
+                id.index.max(id.term).max(piece.offset).max(*len)
             }
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
             _ => 0,
@@ -195,8 +195,7 @@ impl Message {
     fn head(&self) -> Head {
         match *self {
             Self::Snapshot { term, ref piece } => {
-                let Piece { snapshot: Snapshot { id, len, checksum }, offset, .. } = **piece;
-                Head::Snapshot { term, index: id.index, of: id.term, offset, len, checksum }
+                Head::Snapshot { term, snapshot: piece.snapshot.head(), offset: piece.offset }
             }
             Self::PreVote { term, last, last_term } => Head::PreVote { term, last, last_term },
             Self::PreVoteReply { term, granted } => Head::PreVoteReply { term, granted },
@@ -263,9 +262,9 @@ impl Wire for Message {
             Head::Heartbeat { term, commit, round } => Self::Heartbeat { term, commit, round },
             Head::HeartbeatReply { term, round } => Self::HeartbeatReply { term, round },
             Head::Commit { term, commit } => Self::Commit { term, commit },
-            Head::Snapshot { term, index, of, offset, len, checksum } => {
+            Head::Snapshot { term, snapshot, offset } => {
                 let bytes = from.attachment()?.bytes().clone();
-                let snapshot = Snapshot { id: SnapshotId { index, term: of }, len, checksum };
+                let snapshot = snapshot.read()?;
                 Self::Snapshot { term, piece: Box::new(Piece { snapshot, offset, bytes }) }
             }
             Head::SnapshotReply { term, index, of, next } => {

@@ -2,9 +2,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use quorate_transport::{NodeId, Time};
 
+use crate::members::Members;
 use crate::record::Snapshot;
 use crate::types::Index;
 
@@ -17,7 +19,7 @@ use crate::types::Index;
 ///     │    conflict, loss, full link   │    installed, gone, │
 ///     └────────────────────────────────┴────── lost ─────────┘
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// One append at a time, until the logs are known to agree.
     Probe {
@@ -45,9 +47,50 @@ struct Flight {
 /// So many words of one gap, and what fills it is taken for lost.
 const GAPS_MAX: u32 = 3;
 
+/// What a node is in the newest configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its word counts for the present voters, or those to be.
+    pub(crate) voter: bool,
+    /// Its word counts for the voters so far of a joint configuration.
+    pub(crate) outgoing: bool,
+    pub(crate) learner: bool,
+}
+
+impl Part {
+    pub(crate) fn of(node: NodeId, members: &Members) -> Self {
+        Self {
+            voter: members.voters().contains(&node),
+            outgoing: members.outgoing().contains(&node),
+            learner: members.learners().contains(&node),
+        }
+    }
+
+    pub(crate) fn counts(self) -> bool {
+        self.voter || self.outgoing
+    }
+}
+
+/// How fast a learner catches up: in each round it gets what the log had when the round began.
+/// [Raft thesis §4.2.1]
+#[derive(Clone, Copy, Debug)]
+struct CatchUp {
+    count: u32,
+    until: Index,
+    since: Time,
+    /// How long the last whole round took, in nanoseconds.
+    took: Option<u64>,
+    /// It had everything when the round began: how long this one takes means nothing.
+    idle: bool,
+}
+
 /// One follower, as its leader sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
+    pub(crate) part: Part,
+    /// Where it is no longer a member: until when it may still learn that.
+    pub(crate) leaves: Option<Time>,
+    catch_up: CatchUp,
     /// Durable there and as in the leader's log.
     pub(crate) matched: Index,
     /// What to send next.
@@ -68,13 +111,37 @@ pub(crate) struct Progress {
 }
 
 /// All followers, by node: few, so that a walk beats a tree.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Peers(Vec<(NodeId, Progress)>);
 
 impl Peers {
-    pub(crate) fn new(mut nodes: Vec<NodeId>, next: Index, now: Time) -> Self {
-        nodes.sort_unstable();
-        Self(nodes.into_iter().map(|node| (node, Progress::new(next, now))).collect())
+    /// Takes the members of a new configuration in; those that are no longer members stay until
+    /// `leave` at the latest, to learn that.
+    pub(crate) fn adopt(
+        &mut self,
+        own: NodeId,
+        members: &Members,
+        next: Index,
+        [now, leave]: [Time; 2],
+    ) {
+        for node in members.nodes().into_iter().filter(|node| *node != own) {
+            if self.get(node).is_none() {
+                self.0.push((node, Progress::new(next, now)));
+            }
+        }
+        for (node, progress) in &mut self.0 {
+            progress.part = Part::of(*node, members);
+            let gone = progress.part == Part::default();
+            progress.leaves = gone.then(|| progress.leaves.unwrap_or(leave));
+        }
+        self.0.sort_unstable_by_key(|(node, _)| *node);
+    }
+
+    /// Lets those go that have left and know it, or have had their time.
+    pub(crate) fn let_go(&mut self, now: Time, left_at: Index) {
+        self.0.retain(|(_, progress)| {
+            progress.leaves.is_none_or(|until| now < until && progress.commit_sent < left_at)
+        });
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Progress> {
@@ -101,6 +168,15 @@ impl Peers {
 impl Progress {
     pub(crate) fn new(next: Index, now: Time) -> Self {
         Self {
+            part: Part::default(),
+            leaves: None,
+            catch_up: CatchUp {
+                count: 0,
+                until: next.previous(),
+                since: now,
+                took: None,
+                idle: false,
+            },
             matched: Index::ZERO,
             next,
             pace: Pace::Probe { waits: false },
@@ -159,6 +235,32 @@ impl Progress {
         true
     }
 
+    /// A learner has acknowledged: is the round over, and what is the next?
+    pub(crate) fn measure(&mut self, now: Time, last: Index) {
+        let round = &mut self.catch_up;
+        if self.matched >= round.until {
+            let took = now.since(round.since).as_nanos() as u64;
+            let took = if round.idle { round.took } else { Some(took) };
+            let count = round.count.saturating_add(1);
+            let idle = self.matched >= last;
+            *round = CatchUp { count, until: last, since: now, took, idle };
+        }
+    }
+
+    /// Whether the last round was shorter than `within`, so that the next will likely be too, and
+    /// it still answers.
+    pub(crate) fn is_caught_up(&self, now: Time, within: Duration) -> bool {
+        let short = |took: u64| took <= within.as_nanos() as u64;
+        let round = self.catch_up;
+        let open = self.matched < round.until && now.since(round.since) > within;
+        round.took.is_some_and(short) && !open && now.since(self.contact) <= within
+    }
+
+    /// Rounds that a learner has been through.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.catch_up.count
+    }
+
     /// The follower lacks what comes after `last`, though it was sent, and so refused what was sent
     /// after `prev`. As in TCP, the third time it says so the rest is taken for lost, or when no
     /// later word of it can come; what it says of the same gap after that means nothing.
@@ -174,8 +276,8 @@ impl Progress {
 
     /// Whether one more append may be sent now.
     pub(crate) fn may_send(&self, window_count: usize, window_bytes: usize) -> bool {
-        match self.pace {
-            Pace::Probe { waits } => !waits,
+        match &self.pace {
+            Pace::Probe { waits } => !*waits,
             Pace::Replicate => {
                 self.flights.len() < window_count && self.flight_bytes < window_bytes
             }

@@ -1,6 +1,6 @@
 //! What a majority has.
 
-use crate::config::VOTERS_MAX;
+use crate::members::MEMBERS_MAX;
 
 /// How many of `voters` are a majority.
 pub(crate) fn majority(voters: usize) -> usize {
@@ -9,11 +9,11 @@ pub(crate) fn majority(voters: usize) -> usize {
 
 /// The greatest value that a majority of `voters` has reached; those not given count as 0.
 pub(crate) fn reached(values: impl Iterator<Item = u64>, voters: usize) -> u64 {
-    debug_assert!(voters <= VOTERS_MAX, "as many as a configuration may name");
+    debug_assert!(voters <= MEMBERS_MAX, "as many as a configuration may name");
     if voters == 3 {
         return middle(values);
     }
-    if voters <= SMALL { nth::<SMALL>(values, voters) } else { nth::<VOTERS_MAX>(values, voters) }
+    if voters <= SMALL { nth::<SMALL>(values, voters) } else { nth::<MEMBERS_MAX>(values, voters) }
 }
 
 /// The middle of three: nearly every group is one of three.

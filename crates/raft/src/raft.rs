@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::leader::Leader;
 use crate::log::Log;
+use crate::members::Members;
 use crate::message::Message;
-use crate::quorum;
 use crate::record::Record;
 use crate::request::{Event, Rejection, Reply, Request, RoleName};
 use crate::snapshot::Snapshots;
@@ -72,6 +72,8 @@ pub struct Raft {
     /// The journal was replayed from the middle and no snapshot covers what is missing.
     pub(crate) unanchored: bool,
     told: Option<(RoleName, Term, Option<NodeId>)>,
+    /// The entry of the configuration last told, and whether it was committed.
+    pub(crate) told_members: Option<(Index, bool)>,
     /// Role, term or leader may be others than those told.
     pub(crate) role_changed: bool,
     pub(crate) stats: Stats,
@@ -114,7 +116,7 @@ impl Machine for Raft {
             term: Term::ZERO,
             vote: None,
             vote_ticket: Ticket::ZERO,
-            log: Log::default(),
+            log: Log::founded(Members::new(&config.voters)),
             durable: Ticket::ZERO,
             role: Role::Follower,
             leader: None,
@@ -135,6 +137,7 @@ impl Machine for Raft {
             snapshots: Snapshots::default(),
             unanchored: false,
             told: None,
+            told_members: None,
             role_changed: true,
             stats: Stats::default(),
             config,
@@ -185,6 +188,10 @@ impl Machine for Raft {
         } else if self.is_ack_ready() {
             self.acknowledge(out);
         }
+        self.tell_members(out);
+        if core::mem::take(&mut self.role_changed) {
+            self.tell_role(out);
+        }
         self.clean_snapshots(out);
     }
 
@@ -217,6 +224,8 @@ impl Raft {
             applied: self.applied,
             snapshot: self.snapshots.index(),
             log_bytes: self.log.bytes_after(self.snapshots.index()),
+            members: self.log.newest_members().1.clone(),
+            members_index: self.log.newest_members().0,
             peers,
             stats: self.stats,
         }
@@ -279,15 +288,25 @@ impl Raft {
     /// The snapshot that stands for the beginning of the log, where there is one.
     #[must_use]
     pub fn snapshot(&self) -> Option<SnapshotId> {
-        self.snapshots.current.map(|(snapshot, _)| snapshot.id)
+        self.snapshots.current.as_ref().map(|(snapshot, _)| snapshot.id)
     }
 
-    pub(crate) fn majority(&self) -> usize {
-        quorum::majority(self.config.voters.len())
+    /// The newest configuration of its log, which is the one that counts here.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        self.log.newest_members().1
     }
 
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.config.voters.iter().copied().filter(|voter| *voter != self.node).collect()
+    /// The configurations of its log that may be in force: the last that it knows to be committed,
+    /// and all after it.
+    pub fn members_in_force(&self) -> impl Iterator<Item = &Members> {
+        self.log.members_since(self.commit)
+    }
+
+    /// The entry that it came with, or the snapshot.
+    #[must_use]
+    pub fn members_index(&self) -> Index {
+        self.log.newest_members().0
     }
 
     fn on_started(&mut self, now: Time, out: Out<'_>) {
@@ -300,7 +319,7 @@ impl Raft {
         }
         self.begin_restore(out);
         self.reset_election(now);
-        if self.majority() == 1 {
+        if self.decides_alone() {
             self.become_candidate(now, false, out);
         }
     }
@@ -351,13 +370,13 @@ impl Raft {
                 out.answer_eager(id, Reply::Noted); // promises nothing
             }
             Request::Transfer { to } => self.on_transfer(now, id, to, out),
+            Request::Change(change) => self.on_change(now, id, &change, out),
         }
     }
 
     fn on_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
         let from = from.node;
-        let stranger = from == self.node || !self.config.voters.contains(&from);
-        if stranger || !message.is_plausible() {
+        if !self.may_hear(from, &message) || !message.is_plausible() {
             self.stats.refused += 1;
             return;
         }
@@ -403,7 +422,7 @@ impl Raft {
                 }
             }
             Message::TimeoutNow { .. } => {
-                if self.follow(now, from, out) {
+                if self.follow(now, from, out) && self.members().is_voter(self.node) {
                     self.become_candidate(now, true, out);
                 }
             }
@@ -516,6 +535,8 @@ impl Leader {
             matched: progress.matched,
             in_flight_bytes: progress.in_flight().0,
             snapshot: matches!(progress.pace, crate::progress::Pace::Snapshot { .. }),
+            voter: progress.part.counts(),
+            rounds: progress.rounds(),
         };
         self.peers.iter().map(status).collect()
     }

@@ -1,9 +1,12 @@
 //! What a node must remember.
 
+use alloc::sync::Arc;
+
 use quorate_transport::{Decoder, Encoder, NodeId, SnapshotId, Wire, WireError};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{View, Views};
+use crate::members::Members;
 use crate::types::{NUMBER_MAX, Term};
 
 /// One durable fact.
@@ -36,7 +39,7 @@ pub enum Record {
 }
 
 /// A snapshot that is durable in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Its name: the last entry it covers.
     pub id: SnapshotId,
@@ -44,13 +47,47 @@ pub struct Snapshot {
     pub len: u64,
     /// The CRC-32C of its bytes.
     pub checksum: u32,
+    /// The group's configuration as of that entry.
+    pub members: Arc<Members>,
+}
+
+/// A snapshot as it is written.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SnapshotHead {
+    index: u64,
+    term: u64,
+    len: u64,
+    checksum: u32,
+    members: Members,
+}
+
+impl Snapshot {
+    pub(crate) fn head(&self) -> SnapshotHead {
+        let SnapshotId { index, term } = self.id;
+        let (len, checksum, members) = (self.len, self.checksum, (*self.members).clone());
+        SnapshotHead { index, term, len, checksum, members }
+    }
+}
+
+impl SnapshotHead {
+    /// Checks its rules.
+    pub(crate) fn read(self) -> Result<Snapshot, WireError> {
+        let Self { index, term, len, checksum, members } = self;
+        let rule = |field, rule| WireError::Rule { field, rule };
+        if index == 0 || index > NUMBER_MAX || term > NUMBER_MAX {
+            return Err(rule("snapshot", "covers an entry up to 2^62"));
+        }
+        members.validate().map_err(|broken| rule("members", broken))?;
+        let id = SnapshotId { index, term };
+        Ok(Snapshot { id, len, checksum, members: Arc::new(members) })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 enum Head {
     Vote { term: Term, vote: Option<NodeId> },
     Append { prev_term: Term },
-    Snapshot { term: Term, vote: Option<NodeId>, index: u64, of: u64, len: u64, checksum: u32 },
+    Snapshot { term: Term, vote: Option<NodeId>, snapshot: SnapshotHead },
 }
 
 impl Record {
@@ -68,14 +105,10 @@ impl Wire for Record {
                 to.value(&Head::Append { prev_term: *prev_term });
                 views.encode(to);
             }
-            Self::Snapshot { term, vote, snapshot } => to.value(&Head::Snapshot {
-                term: *term,
-                vote: *vote,
-                index: snapshot.id.index,
-                of: snapshot.id.term,
-                len: snapshot.len,
-                checksum: snapshot.checksum,
-            }),
+            Self::Snapshot { term, vote, snapshot } => {
+                let (term, vote, snapshot) = (*term, *vote, snapshot.head());
+                to.value(&Head::Snapshot { term, vote, snapshot });
+            }
         }
     }
 
@@ -93,12 +126,8 @@ impl Wire for Record {
                 }
                 Ok(Self::Append { prev_term, views })
             }
-            Head::Snapshot { term, vote, index, of, len, checksum } => {
-                if index == 0 || index > NUMBER_MAX || of > NUMBER_MAX {
-                    return rule("snapshot", "covers an entry up to 2^62");
-                }
-                let id = SnapshotId { index, term: of };
-                Ok(Self::Snapshot { term, vote, snapshot: Snapshot { id, len, checksum } })
+            Head::Snapshot { term, vote, snapshot } => {
+                Ok(Self::Snapshot { term, vote, snapshot: snapshot.read()? })
             }
         }
     }

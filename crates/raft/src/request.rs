@@ -1,5 +1,6 @@
 //! What the local application asks, is answered, and is told.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use quorate_transport::{NodeId, SnapshotId, crc32c_append};
 
 use crate::batch::{Proposals, View};
+use crate::members::{Change, Members};
 use crate::types::{Index, Term};
 
 /// What the local application asks; each is answered exactly once.
@@ -37,6 +39,9 @@ pub enum Request {
         /// To whom; the most caught-up voter where `None`.
         to: Option<NodeId>,
     },
+    /// Change the members. The leader takes all steps that follow, and so does any leader after
+    /// it; the answer comes with the last one.
+    Change(Change),
 }
 
 /// A state on its way into a snapshot, in chunks. Its checksum is computed as they come, so that
@@ -108,10 +113,17 @@ pub enum Reply {
     },
     /// This node no longer leads, as was asked.
     Transferred,
+    /// The change is complete and committed.
+    Changed {
+        /// The entry that holds the group's configuration now.
+        index: Index,
+    },
     /// Not done, and never will be: asking again is safe.
     Rejected(Rejection),
     /// Done, in part or not at all: it can no longer be told here, for a snapshot took the log's
-    /// place or only some of the commands were committed.
+    /// place, or only some of the commands were committed, or a change of members was under way
+    /// when the leader lost its place. Such a change can be asked for again: what is done is not
+    /// done twice.
     Unknown,
 }
 
@@ -135,6 +147,15 @@ pub enum Rejection {
     Transferring,
     /// The hand-over did not succeed in time, or its target is no other voter.
     TransferFailed,
+    /// Another change of members is under way: ask again when it is complete.
+    Changing,
+    /// The change was cancelled.
+    Cancelled,
+    /// The change breaks a rule: the caller's fault.
+    BadChange {
+        /// The rule.
+        rule: &'static str,
+    },
     /// Another entry was committed in its place.
     Replaced,
     /// A snapshot of that index is not possible: not yet applied, or not newer than the last.
@@ -160,6 +181,17 @@ pub enum Event {
         bytes: Bytes,
         /// True for the last piece.
         last: bool,
+    },
+    /// The members have changed, here and now: from the moment a configuration is in the log, it
+    /// counts. It is told at the start too, and again once it is committed; it may be taken back
+    /// until then.
+    Members {
+        /// The entry that it came with, or the snapshot.
+        index: Index,
+        /// The configuration.
+        members: Arc<Members>,
+        /// Whether it is known to be committed.
+        committed: bool,
     },
     /// The role, term or leader has changed.
     Role {

@@ -48,7 +48,7 @@ struct Arriving {
 
 impl Snapshots {
     pub(crate) fn index(&self) -> Index {
-        self.current.map_or(Index::ZERO, |(snapshot, _)| Index(snapshot.id.index))
+        self.current.as_ref().map_or(Index::ZERO, |(snapshot, _)| Index(snapshot.id.index))
     }
 
     pub(crate) fn is_restoring(&self) -> bool {
@@ -56,8 +56,8 @@ impl Snapshots {
     }
 
     pub(crate) fn digest(&self, into: &mut quorate_transport::Digest) {
-        into.option(self.current.map(|(snapshot, _)| snapshot.id.index));
-        into.option(self.making.map(|(snapshot, _)| snapshot.id.index));
+        into.option(self.current.as_ref().map(|(snapshot, _)| snapshot.id.index));
+        into.option(self.making.as_ref().map(|(snapshot, _)| snapshot.id.index));
         into.option(self.arriving.as_ref().map(|arriving| arriving.snapshot.id.index));
         into.option(self.arriving.as_ref().map(|arriving| arriving.next));
         into.option(self.restoring);
@@ -94,7 +94,8 @@ impl Raft {
         if len == 0 {
             out.store(StoreOp::Write { id: name, offset: 0, bytes: Bytes::new() });
         }
-        let snapshot = Snapshot { id: name, len, checksum };
+        let members = self.log.members_at(index).clone();
+        let snapshot = Snapshot { id: name, len, checksum, members };
         self.snapshots.making = Some((snapshot, id));
         out.store(StoreOp::Finish { id: name, len, checksum });
     }
@@ -107,11 +108,11 @@ impl Raft {
         progress: &mut Progress,
         out: Out<'_>,
     ) {
-        let Some((snapshot, _)) = self.snapshots.current else {
+        let Some((snapshot, _)) = &self.snapshots.current else {
             out.halt("what is compacted is in a snapshot", "there is none");
             return;
         };
-        progress.become_snapshot(snapshot);
+        progress.become_snapshot(snapshot.clone());
         progress.sent = now;
         self.read_chunk(peer, snapshot.id, 0, out);
     }
@@ -123,7 +124,7 @@ impl Raft {
 
     pub(crate) fn on_snapshot(&mut self, from: NodeId, piece: Piece, out: Out<'_>) {
         let Piece { snapshot, offset, bytes } = piece;
-        let id = snapshot.id;
+        let (id, len) = (snapshot.id, snapshot.len);
         if id.index <= self.commit.0 {
             // Older than what is here: it is acknowledged, and changes nothing.
             self.matched = self.matched.max(Index(id.index));
@@ -139,17 +140,17 @@ impl Raft {
         }
         let mut next = known.map_or(0, |arriving| arriving.next);
         let end = offset.saturating_add(bytes.len() as u64);
-        if offset == next && end <= snapshot.len {
+        if offset == next && end <= len {
             next = end;
             out.store(StoreOp::Write { id, offset, bytes });
-            let finishing = next == snapshot.len;
+            let finishing = next == len;
             if finishing {
                 let checksum = snapshot.checksum;
-                out.store(StoreOp::Finish { id, len: snapshot.len, checksum });
+                out.store(StoreOp::Finish { id, len, checksum });
             }
             self.snapshots.arriving = Some(Arriving { snapshot, from, next, finishing });
         }
-        if next < snapshot.len {
+        if next < len {
             let reply = Message::SnapshotReply { term: self.term, id, next };
             out.send_after(self.vote_ticket, from, reply);
         }
@@ -207,6 +208,8 @@ impl Raft {
         if !keeps {
             self.log.reset(Index(id.index), Term(id.term));
         }
+        // What an earlier configuration of this log said, committed or not, counts no more.
+        self.log.anchor_members(Index(id.index), arrived.snapshot.members.clone());
         self.adopt(arrived.snapshot, out);
         let index = Index(id.index);
         self.commit = index;
@@ -230,10 +233,10 @@ impl Raft {
     /// Makes a snapshot that is durable in the store the beginning of the log.
     fn adopt(&mut self, snapshot: Snapshot, out: Out<'_>) {
         let (term, vote) = (self.term, self.vote);
-        let ticket = out.persist(Record::Snapshot { term, vote, snapshot });
+        let ticket = out.persist(Record::Snapshot { term, vote, snapshot: snapshot.clone() });
         self.vote_ticket = ticket;
-        self.snapshots.current = Some((snapshot, ticket));
         self.snapshots.clean = Some((ticket, snapshot.id));
+        self.snapshots.current = Some((snapshot, ticket));
         // Some of what it covers stays, for followers that are a little behind.
         let index = self.snapshots.index();
         self.log.compact_keeping(index, self.config.keep_bytes_max as u64);
@@ -243,8 +246,8 @@ impl Raft {
     fn release_journal(&mut self, out: Out<'_>) {
         let upto = self.snapshots.index();
         let mut oldest = self.vote_ticket;
-        if let Some((_, ticket)) = self.snapshots.current {
-            oldest = oldest.min(ticket);
+        if let Some((_, ticket)) = &self.snapshots.current {
+            oldest = oldest.min(*ticket);
         }
         if let Some(home) = self.log.oldest_home(upto) {
             oldest = oldest.min(home);
@@ -257,10 +260,11 @@ impl Raft {
     /// The journal is short of space: what still matters moves to its end.
     pub(crate) fn on_checkpoint(&mut self, before: Ticket, out: Out<'_>) {
         let (term, vote) = (self.term, self.vote);
-        if let Some((snapshot, _)) = self.snapshots.current.filter(|(_, ticket)| *ticket < before) {
-            let moved = out.persist(Record::Snapshot { term, vote, snapshot });
-            self.snapshots.current = Some((snapshot, moved));
-            self.vote_ticket = moved;
+        if let Some((snapshot, ticket)) = &mut self.snapshots.current
+            && *ticket < before
+        {
+            *ticket = out.persist(Record::Snapshot { term, vote, snapshot: snapshot.clone() });
+            self.vote_ticket = *ticket;
         }
         if self.vote_ticket < before {
             self.vote_ticket = out.persist(Record::Vote { term, vote });
@@ -290,10 +294,11 @@ impl Raft {
 
     /// Hands the local state machine the current snapshot, from its beginning.
     pub(crate) fn begin_restore(&mut self, out: Out<'_>) {
-        let Some((snapshot, ticket)) = self.snapshots.current else {
+        let Some((id, ticket)) = self.snapshots.current.as_ref().map(|(s, ticket)| (s.id, *ticket))
+        else {
             return;
         };
-        let index = Index(snapshot.id.index);
+        let index = Index(id.index);
         self.commit = self.commit.max(index);
         self.matched = self.matched.max(self.commit);
         self.emitted = index;
@@ -301,7 +306,7 @@ impl Raft {
         self.emitted_bytes = self.log.bytes_upto(index);
         self.applied_bytes = self.emitted_bytes;
         self.emit_gate = self.emit_gate.max(ticket);
-        self.read_restore(snapshot.id, 0, out);
+        self.read_restore(id, 0, out);
     }
 
     fn read_restore(&mut self, id: SnapshotId, offset: u64, out: Out<'_>) {
@@ -318,8 +323,7 @@ impl Raft {
         len: u64,
         out: Out<'_>,
     ) {
-        let current = self.snapshots.current.map(|(snapshot, _)| snapshot.id);
-        if current != Some(id) || self.snapshots.restoring != Some(offset) {
+        if self.snapshot() != Some(id) || self.snapshots.restoring != Some(offset) {
             return;
         }
         let next = offset + bytes.len() as u64;
@@ -344,10 +348,11 @@ impl Raft {
     ) {
         let term = self.term;
         let Some(progress) = self.progress(to) else { return };
-        let Pace::Snapshot { snapshot, offset: wanted } = progress.pace else { return };
-        if snapshot.id != id || wanted != offset {
+        let Pace::Snapshot { snapshot, offset: wanted } = &progress.pace else { return };
+        if snapshot.id != id || *wanted != offset {
             return; // read for a former transfer
         }
+        let snapshot = snapshot.clone();
         progress.sent = now;
         self.stats.snapshots_sent += u64::from(offset + bytes.len() as u64 == snapshot.len);
         let piece = Box::new(Piece { snapshot, offset, bytes });
@@ -370,8 +375,7 @@ impl Raft {
         if self.snapshots.arriving.take_if(|a| a.snapshot.id == id).is_some() {
             return; // the leader's next piece finds nothing begun, and it starts again
         }
-        let current = self.snapshots.current.map(|(snapshot, _)| snapshot.id);
-        if tag == RESTORE_TAG && current == Some(id) {
+        if tag == RESTORE_TAG && self.snapshot() == Some(id) {
             out.halt(
                 "the snapshot that the journal names is in the store",
                 alloc::format!("{error}"),
@@ -388,6 +392,7 @@ impl Raft {
         if index < self.snapshots.index() {
             return;
         }
+        let members = snapshot.members.clone();
         self.snapshots.current = Some((snapshot, at));
         if self.unanchored && index < self.log.base() {
             return; // a later snapshot, whose record is to come, covers the missing entries
@@ -397,6 +402,7 @@ impl Raft {
         } else {
             self.log.reset(index, term);
         }
+        self.log.anchor_members(index, members);
         self.commit = index;
         self.unanchored = false;
     }

@@ -1,7 +1,13 @@
 //! The digest of a whole node, for the explorer.
 
+use alloc::vec::Vec;
+use core::time::Duration;
+
 use quorate_transport::{Digest, Rename, Time};
 
+use crate::handover::Watch;
+use crate::leader::Leader;
+use crate::progress::Pace;
 use crate::raft::{Raft, Role};
 
 impl Raft {
@@ -12,7 +18,7 @@ impl Raft {
         into.u64(self.term.0);
         into.option(self.vote.map(node));
         into.bool(self.vote_ticket <= self.durable);
-        self.log.digest(into);
+        self.log.digest(rename, into);
         into.u64(self.durable_index().0);
         into.option(self.leader.map(node));
         let stale = self.config.election_timeout_min;
@@ -43,6 +49,52 @@ impl Raft {
         if !self.is_leader() {
             into.u64(self.election_at.since(now).as_nanos() as u64);
             into.u64(self.election_span);
+        }
+    }
+
+    fn write_leader_digest(&self, leader: &Leader, now: Time, rename: &Rename, into: &mut Digest) {
+        let rest = |at: Time| at.since(now).as_nanos() as u64;
+        into.u64(leader.first.0);
+        into.u64(rest(leader.heartbeat_at));
+        into.u64(rest(leader.quorum_at));
+        into.u64(leader.round);
+        into.bool(leader.round_due);
+        let Watch { at, durable, applied } = leader.watch;
+        into.u64(now.since(at).min(self.config.progress_timeout).as_nanos() as u64);
+        into.bool(durable == self.durable);
+        into.bool(applied == self.applied);
+        for reads in &leader.reads {
+            into.u64(reads.ids.count());
+            into.u64(reads.index.0);
+            into.u64(reads.round);
+        }
+        into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
+        into.bool(leader.members_open);
+        into.u64(leader.waiting.ids().count() as u64);
+        let mut peers: Vec<_> = leader.peers.iter().collect();
+        peers.sort_by_key(|(peer, _)| rename.node(*peer));
+        for (_, progress) in peers {
+            into.bool(progress.leaves.is_some());
+            into.u64(progress.matched.0);
+            into.u64(progress.next.0);
+            into.u64(progress.round);
+            into.u64(progress.commit_sent.0);
+            // What is overdue is so, however long.
+            let since = |at: Time, most| now.since(at).min(most).as_nanos() as u64;
+            let just_over = Duration::from_nanos(1);
+            into.u64(since(progress.contact, self.config.election_timeout_min + just_over));
+            into.u64(since(progress.sent, self.config.resend_after));
+            into.option(progress.oldest_flight().map(|at| since(at, self.config.resend_after)));
+            match &progress.pace {
+                Pace::Probe { waits } => into.bool(*waits),
+                Pace::Replicate => into.u64(3),
+                Pace::Snapshot { snapshot, offset } => {
+                    into.u64(4);
+                    into.u64(snapshot.id.index);
+                    into.u64(*offset);
+                }
+            }
+            into.u64(progress.in_flight().1 as u64);
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What a node has seen and where it stands.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use quorate_transport::NodeId;
 
+use crate::members::Members;
 use crate::request::RoleName;
 use crate::types::{Index, Term};
 
@@ -30,6 +32,8 @@ pub struct Stats {
     pub resends: u64,
     /// Snapshots sent whole.
     pub snapshots_sent: u64,
+    /// Configurations put into the log as a leader.
+    pub configurations: u64,
     /// Snapshots taken over from a leader.
     pub snapshots_installed: u64,
     /// Messages ignored: from strangers, implausible, or at odds with what is known to be true.
@@ -47,6 +51,10 @@ pub struct PeerStatus {
     pub in_flight_bytes: usize,
     /// True while it gets a snapshot.
     pub snapshot: bool,
+    /// True where its word counts.
+    pub voter: bool,
+    /// Rounds of catching up that it has been through as a learner of this leader.
+    pub rounds: u32,
 }
 
 /// Where a node stands.
@@ -68,6 +76,10 @@ pub struct Status {
     pub snapshot: Index,
     /// Payload bytes of the log beyond that snapshot.
     pub log_bytes: u64,
+    /// The newest configuration of its log.
+    pub members: Arc<Members>,
+    /// The entry that it came with.
+    pub members_index: Index,
     /// Followers; empty unless it leads.
     pub peers: Vec<PeerStatus>,
     /// Counters.

@@ -3,12 +3,13 @@
 #[path = "support/stage.rs"]
 mod stage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_raft::{
-    Batch, Index, Message, Piece, Proposals, Rejection, Reply, Request, RoleName, Snapshot, Term,
-    View, Views,
+    Batch, Index, Members, Message, Piece, Proposals, Rejection, Reply, Request, RoleName,
+    Snapshot, Term, View, Views,
 };
 use quorate_sim::script::Crash;
 use quorate_transport::{Attachment, LinkState, NodeId, SnapshotId, Ticket, crc32c};
@@ -300,7 +301,16 @@ fn row_16_an_older_snapshot_truncates_nothing() {
     let (len, checksum) = (3, crc32c(&bytes));
     let old = Message::Snapshot {
         term: Term(1),
-        piece: Box::new(Piece { snapshot: Snapshot { id, len, checksum }, offset: 0, bytes }),
+        piece: Box::new(Piece {
+            snapshot: Snapshot {
+                id,
+                len,
+                checksum,
+                members: Arc::new(Members::new(&[N1, N2, N3])),
+            },
+            offset: 0,
+            bytes,
+        }),
     };
     stage.inject(N1, N2, old);
     stage.sync(N2);
@@ -315,7 +325,16 @@ fn row_17_a_crash_in_an_install_leaves_the_old_log_or_the_new_snapshot() {
     let (len, checksum) = (5, crc32c(&bytes));
     let piece = Message::Snapshot {
         term: Term(2),
-        piece: Box::new(Piece { snapshot: Snapshot { id, len, checksum }, offset: 0, bytes }),
+        piece: Box::new(Piece {
+            snapshot: Snapshot {
+                id,
+                len,
+                checksum,
+                members: Arc::new(Members::new(&[N1, N2, N3])),
+            },
+            offset: 0,
+            bytes,
+        }),
     };
     for record_is_durable in [false, true] {
         let mut stage = divergent_tail();
@@ -445,7 +464,12 @@ fn row_37_appends_and_snapshots_count_as_hearing_the_leader() {
             _ => Message::Snapshot {
                 term: Term(1),
                 piece: Box::new(Piece {
-                    snapshot: Snapshot { id, len: 9, checksum: 0 },
+                    snapshot: Snapshot {
+                        id,
+                        len: 9,
+                        checksum: 0,
+                        members: Arc::new(Members::new(&[N1, N2, N3])),
+                    },
                     offset: 0,
                     bytes,
                 }),

@@ -1,8 +1,10 @@
 //! Decoders under random and mutated bytes: no panic, no growth, and what is read is what was
 //! written.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{Batch, Index, Message, Piece, Record, Snapshot, Term};
+use quorate_raft::{Batch, Index, Members, Message, Piece, Record, Snapshot, Term};
 use quorate_transport::{
     Attachment, Attachments, Frame, Key, NodeId, Rng, SnapshotId, Wire, decode_message,
     decode_record, encode_message, encode_record,
@@ -24,7 +26,7 @@ fn nearly_a_batch(rng: &mut Rng) -> Bytes {
     bytes.extend_from_slice(&rng.below(9).to_le_bytes());
     bytes.extend_from_slice(&count.to_le_bytes());
     bytes.extend_from_slice(&payload.to_le_bytes());
-    bytes.push(rng.below(3) as u8);
+    bytes.push(rng.below(4) as u8);
     bytes.resize(32 + payload as usize, 0);
     for entry in 0..count {
         let end = if entry + 1 == count { payload } else { payload * (entry + 1) / (count + 1) };
@@ -63,18 +65,15 @@ fn good_frames() -> Vec<Frame> {
     let id = SnapshotId { index: 3, term: 2 };
     let scratch = &mut BytesMut::new();
     let batch = Attachment::new(nearly_a_batch(&mut Rng::new(3)));
-    let snapshot = Snapshot { id, len: 9, checksum: 7 };
+    let members = Arc::new(Members::new(&[1, 2, 3].map(NodeId)));
+    let snapshot = Snapshot { id, len: 9, checksum: 7, members };
     let bytes = Bytes::from_static(b"a piece");
     let messages = [
         Message::Vote { term: Term(3), last: Index(9), last_term: Term(2), transfer: true },
         Message::Appended { term: Term(3), matched: Index(300) },
         Message::Snapshot {
             term: Term(3),
-            piece: Box::new(Piece {
-                snapshot: Snapshot { id, len: 9, checksum: 7 },
-                offset: 0,
-                bytes,
-            }),
+            piece: Box::new(Piece { snapshot: snapshot.clone(), offset: 0, bytes }),
         },
     ];
     let mut frames: Vec<_> =

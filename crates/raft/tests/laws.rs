@@ -1,5 +1,7 @@
 //! The laws of every machine, on Raft, with messages that make little sense.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quorate_raft::{
     Config, Index, Message, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
@@ -45,7 +47,12 @@ fn message(rng: &mut Rng) -> Message {
             Message::Snapshot {
                 term,
                 piece: Box::new(Piece {
-                    snapshot: Snapshot { id, len, checksum: crc32c(&bytes) },
+                    snapshot: Snapshot {
+                        id,
+                        len,
+                        checksum: crc32c(&bytes),
+                        members: Arc::default(),
+                    },
                     offset,
                     bytes,
                 }),

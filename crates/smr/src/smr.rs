@@ -292,6 +292,7 @@ impl<S: StateMachine> Smr<S> {
                     raft::Event::Restore { id, offset, bytes, last } => {
                         deferred.push_back((after, Deferred::Restore { id, offset, bytes, last }));
                     }
+                    raft::Event::Members { .. } => {}
                     raft::Event::Role { role, term, leader } => {
                         out.emit_after(after, Event::Role { role, term, leader });
                     }
@@ -452,6 +453,7 @@ fn refusal(reply: &raft::Reply) -> Reply {
             R::TransferFailed => Rejection::TransferFailed,
             R::Replaced => Rejection::NotLeader { leader: None },
             R::Busy | R::NotReady | R::Transferring | R::BadIndex | R::Store => Rejection::Busy,
+            R::Changing | R::Cancelled | R::BadChange { .. } => Rejection::Busy, // never asked for
         }),
         _ => Reply::Unknown,
     }

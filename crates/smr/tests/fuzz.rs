@@ -1,6 +1,8 @@
 //! Entries and snapshots of random and mutated bytes: no panic, no growth, and a state that is
 //! taken over or refused as a whole.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quorate_raft::{Batch, Record, Snapshot, Term, View, Views};
 use quorate_smr::{
@@ -168,7 +170,7 @@ fn mutated_snapshots_are_taken_over_or_refused_and_nothing_grows() {
         mutate(&mut bytes, &mut rng);
         let len = bytes.len() as u64;
         let mut one = One::new();
-        let snapshot = Snapshot { id, len, checksum: 0 };
+        let snapshot = Snapshot { id, len, checksum: 0, members: Arc::default() };
         let record = Record::Snapshot { term: Term(id.term), vote: None, snapshot };
         one.cell.replay(Ticket(1), record).unwrap();
         one.feed(Input::Started);

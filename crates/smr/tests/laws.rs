@@ -1,5 +1,6 @@
 //! The laws of every machine, on a replica, with messages that make little sense.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,7 +66,12 @@ fn message(rng: &mut Rng) -> Message {
             Message::Snapshot {
                 term,
                 piece: Box::new(Piece {
-                    snapshot: Snapshot { id, len, checksum: crc32c(&bytes) },
+                    snapshot: Snapshot {
+                        id,
+                        len,
+                        checksum: crc32c(&bytes),
+                        members: Arc::default(),
+                    },
                     offset,
                     bytes,
                 }),

@@ -171,7 +171,7 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     let message = Message::Snapshot {
         term: Term(3),
         piece: Box::new(Piece {
-            snapshot: Snapshot { id, len, checksum },
+            snapshot: Snapshot { id, len, checksum, members: Arc::default() },
             offset: 0,
             bytes: whole.clone(),
         }),

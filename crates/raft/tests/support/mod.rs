@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Event, Index, Kind, Message, Proposals, Raft, Rejection, Reply, Request, RoleName,
-    Term, View,
+    Change, Config, Event, Index, Kind, Message, Proposals, Raft, Rejection, Reply, Request,
+    RoleName, Term, View,
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
@@ -17,11 +17,15 @@ use quorate_transport::{
 };
 
 mod invariants;
+mod membership;
 
 use invariants::{Facts, r11_r13, r14};
+use membership::{Configurations, any_change, r24};
 
 const KEY: Key = Key::new(1, 0);
 const CLIENTS: u64 = 6;
+/// Whose alarm is the operator's.
+const OPERATOR: u64 = 0xff;
 /// A request that no client waits for.
 const NO_OP: usize = usize::MAX;
 const SECOND: u64 = 1_000_000_000;
@@ -80,9 +84,26 @@ struct Entry {
     failed: bool,
 }
 
+/// What the operator is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    /// There is none.
+    Absent,
+    /// Changes the members at random.
+    Changes,
+    Rests,
+    /// Makes all nodes voters again.
+    Restores,
+}
+
 /// The whole group, and what is known to be true of it.
 pub(crate) struct Group {
     config: Config,
+    /// All nodes: the founders, and those who may join.
+    nodes: Vec<NodeId>,
+    operator: Operator,
+    configurations: Configurations,
+    changes: u64,
     clients: Vec<Client>,
     entries: Vec<Entry>,
     facts: Facts,
@@ -172,10 +193,10 @@ impl Member {
 }
 
 impl Group {
-    /// A group of `nodes` nodes whose limits are drawn from `rng`.
-    fn new(nodes: u64, rng: &mut Rng) -> Self {
+    /// A group of `founders`, of `nodes` nodes in all, whose limits are drawn from `rng`.
+    fn new(founders: u64, nodes: u64, operator: Operator, rng: &mut Rng) -> Self {
         let millis = std::time::Duration::from_millis;
-        let mut config = Config::new((1..=nodes).map(NodeId));
+        let mut config = Config::new((1..=founders).map(NodeId));
         config.heartbeat_interval = millis(40);
         config.election_timeout_min = millis(150);
         config.election_timeout_max = millis([150, 155, 200, 400][rng.below(4) as usize]);
@@ -193,6 +214,10 @@ impl Group {
         let client = |_| Client { generation: 0, op: None };
         Self {
             config,
+            nodes: (1..=nodes).map(NodeId).collect(),
+            operator,
+            configurations: Configurations::default(),
+            changes: 0,
             clients: (0..CLIENTS).map(client).collect(),
             entries: Vec::new(),
             facts: Facts::default(),
@@ -217,6 +242,10 @@ impl Group {
 
     fn on_view(&mut self, member: &mut Member, view: &View, term: Term) {
         self.holds(r14(member.applied, view.first()));
+        if let Some(members) = view.members() {
+            let step = self.configurations.r23(view.first(), members);
+            self.holds(step);
+        }
         let mut index = view.first();
         for entry in view.entries() {
             let normal = view.kind() == Kind::Normal;
@@ -248,7 +277,7 @@ impl Group {
                 }
             }
             Event::Role { role: RoleName::Leader, .. } => self.hint = Some(node),
-            Event::Role { .. } => {}
+            Event::Role { .. } | Event::Members { .. } => {}
         }
     }
 
@@ -260,6 +289,7 @@ impl Group {
         ask: &mut Ask<'_>,
     ) {
         for (place, id) in ids.iter().enumerate() {
+            self.changes += u64::from(matches!(reply, Reply::Changed { .. }));
             let Some(op) = member.asked.remove(&id).filter(|op| *op != NO_OP) else { continue };
             match reply {
                 Reply::Committed { first, .. } => {
@@ -330,8 +360,7 @@ impl Group {
         let generation = &mut self.clients[client as usize].generation;
         *generation += 1;
         let alarm = client | *generation << 8;
-        let voters = &self.config.voters;
-        let any = voters[ask.rng.below(voters.len() as u64) as usize];
+        let any = self.nodes[ask.rng.below(self.nodes.len() as u64) as usize];
         let node = self.hint.filter(|_| ask.rng.below(10) < 8).unwrap_or(any);
         ask.alarm(nanos, node, alarm);
     }
@@ -417,7 +446,11 @@ impl System for Group {
 
     fn boot(&mut self, node: Peer, host: &mut Host) -> Member {
         self.log_ends.remove(&node.node);
-        let raft = host.add::<Raft, Ear>(KEY, self.config.clone(), Ear::default());
+        let mut config = self.config.clone();
+        if !config.voters.contains(&node.node) {
+            config.voters.clear(); // it joins
+        }
+        let raft = host.add::<Raft, Ear>(KEY, config, Ear::default());
         Member {
             raft: raft.expect("a valid configuration"),
             applied: Index::ZERO,
@@ -471,6 +504,11 @@ impl System for Group {
         }
         let term = raft.term();
         r11_r13((member.term, member.commit), (term, raft.commit()))?;
+        self.configurations.note(node, raft);
+        if !matches!(raft.role_name(), RoleName::Follower) {
+            let committed = raft.members_index() <= raft.commit();
+            r24(raft.members().is_voter(node), committed, raft.is_leader())?;
+        }
         if raft.role_name() == RoleName::Candidate {
             self.electing.insert(node);
         } else {
@@ -478,6 +516,11 @@ impl System for Group {
         }
         if raft.is_leader() {
             self.facts.r1(term, node)?;
+            let known = self.facts.committed.last_key_value().map_or(Index::ZERO, |(at, _)| *at);
+            let known = known.max(raft.commit());
+            self.configurations.r23_one_at_a_time(term, raft.members_index(), known)?;
+            sometimes!(raft.members().is_joint(), "a configuration was joint");
+            sometimes!(!raft.members().is_voter(node), "a leader was removed");
             self.check_complete(raft)?;
         }
         self.check_log(node, raft)
@@ -485,6 +528,9 @@ impl System for Group {
 
     fn alarm(&mut self, node: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
         let (client, generation) = (alarm & 0xff, alarm >> 8);
+        if client == OPERATOR {
+            return self.operate(member, ask);
+        }
         if self.clients[client as usize].generation != generation || self.quiet {
             return;
         }
@@ -548,8 +594,7 @@ impl System for Group {
 
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
         if rng.below(2) == 0 {
-            let voters = &self.config.voters;
-            let to = voters[rng.below(voters.len() as u64) as usize];
+            let to = self.nodes[rng.below(self.nodes.len() as u64) as usize];
             let to = (rng.below(3) > 0).then_some(to);
             if let Some(id) = ask.request(member.raft, Request::Transfer { to }) {
                 member.asked.insert(id, NO_OP);
@@ -572,6 +617,28 @@ fn compact(member: &mut Member, ask: &mut Ask<'_>) {
 }
 
 impl Group {
+    /// The operator asks somebody, most often the leader, for a change.
+    fn operate(&mut self, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        let change = match self.operator {
+            Operator::Absent => return,
+            Operator::Rests => None,
+            Operator::Changes => Some(any_change(&self.nodes, ask.rng)),
+            Operator::Restores => {
+                let (voters, learners) = (self.nodes.clone(), Vec::new());
+                Some(Change::Become { voters, learners })
+            }
+        };
+        if let (Some(change), Some(member)) = (change, member)
+            && let Some(id) = ask.request(member.raft, Request::Change(change))
+        {
+            member.asked.insert(id, NO_OP);
+        }
+        let pause = ask.rng.between(20_000_000, 600_000_000);
+        let any = self.nodes[ask.rng.below(self.nodes.len() as u64) as usize];
+        let node = self.hint.filter(|_| ask.rng.below(10) < 8).unwrap_or(any);
+        ask.alarm(pause, node, OPERATOR);
+    }
+
     fn check_complete(&self, raft: &Raft) -> Result<(), String> {
         let (base, last) = raft.log_bounds();
         let term_at = |index| raft.entry(index).map(|(term, _)| term);
@@ -603,16 +670,27 @@ impl Group {
 }
 
 /// What a sweep must have seen.
-pub(crate) const MARKS: &[&str] =
-    &["a proposal was refused", "an outcome became unknown", "restored from a snapshot"];
+pub(crate) const MARKS: &[&str] = &[
+    "a proposal was refused",
+    "an outcome became unknown",
+    "restored from a snapshot",
+    "a configuration was joint",
+    "a leader was removed",
+];
 
 /// Runs one seed: faults; then a majority at peace among others that stay broken, which must elect
 /// and serve; then a calm in which all must be well.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
-    let nodes = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
+    let founders = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
     let plan = Plan::draw(&mut rng);
-    let group = Group::new(nodes, &mut rng);
+    // A stream of its own: groups without an operator stay as they are.
+    let mut operator = rng.fork(78);
+    let (nodes, operator) = match operator.below(2) {
+        0 => (founders, Operator::Absent),
+        _ => (founders.max(operator.between(2, 6)), Operator::Changes),
+    };
+    let group = Group::new(founders, nodes, operator, &mut rng);
     let mut world = World::new(seed, nodes, plan, group);
     if trace {
         world.record_trace();
@@ -621,17 +699,28 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         let node = NodeId(1 + client % nodes);
         world.alarm(500_000_000 + client * 10_000_000, node, client);
     }
+    if operator == Operator::Changes {
+        world.alarm(700_000_000, NodeId(1), OPERATOR);
+    }
     let violation = play(&mut world, &mut rng).err();
     let leaders = world.system.facts.leaders.len() as u64;
-    let work = vec![("operations", world.system.acknowledged), ("leaders", leaders)];
+    let work = vec![
+        ("operations", world.system.acknowledged),
+        ("leaders", leaders),
+        ("changes", world.system.changes),
+    ];
     Run::of(&world, violation, work)
 }
 
 fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     world.run(22 * SECOND)?;
-    let mut core = world.ids();
+    let (mut core, mut others) = (world.ids(), Vec::new());
     while core.len() > world.ids().len() / 2 + 1 {
-        core.remove(rng.below(core.len() as u64) as usize);
+        others.push(core.remove(rng.below(core.len() as u64) as usize));
+    }
+    world.system.configurations.complete(&mut core, others);
+    if world.system.operator == Operator::Changes {
+        world.system.operator = Operator::Rests;
     }
     world.calm_core(&core);
     world.run(26 * SECOND)?;
@@ -646,6 +735,9 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         }
     }
     world.calm();
+    if world.system.operator == Operator::Rests {
+        world.system.operator = Operator::Restores;
+    }
     // Whoever was down is back at once; a leader follows within a few timeouts, and serves.
     world.run(world.now() + 2 * SECOND)?;
     let before = world.system.acknowledged;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_raft::{Config, Event, Index, Proposals, Raft, Request};
+use quorate_raft::{Change, Config, Event, Index, Proposals, Raft, Request};
 use quorate_sim::script::Script;
 use quorate_transport::{Machine, NodeId, RequestId};
 
@@ -16,8 +16,16 @@ pub(crate) const N3: NodeId = NodeId(3);
 
 /// `count` nodes of this configuration, which `change` adapts.
 pub(crate) fn stage_with(count: u64, change: impl Fn(&mut Config) + 'static) -> Stage {
+    stage_of(count, count, change)
+}
+
+/// `count` nodes, of which the first `founders` make up the group; the others may join it.
+pub(crate) fn stage_of(founders: u64, count: u64, change: impl Fn(&mut Config) + 'static) -> Stage {
     Script::new(count, move |start| {
-        let mut config = Config::new((1..=count).map(NodeId));
+        let mut config = Config::joining();
+        if start.node.0 <= founders {
+            config.voters = (1..=founders).map(NodeId).collect();
+        }
         // One length: who times out is the test's choice.
         config.election_timeout_min = Duration::from_millis(300);
         config.election_timeout_max = Duration::from_millis(300);
@@ -105,6 +113,10 @@ pub(crate) fn play(stage: &mut Stage, words: &[&str]) -> Result<(), String> {
         "read" => {
             stage.request(node, Request::Read);
         }
+        "change" => {
+            let change = change(&words[2..]).ok_or(format!("no change: {words:?}"))?;
+            stage.request(node, Request::Change(change));
+        }
         "transfer" => {
             let to = words.get(2).and_then(|word| word.parse().ok()).map(NodeId);
             stage.request(node, Request::Transfer { to });
@@ -115,6 +127,26 @@ pub(crate) fn play(stage: &mut Stage, words: &[&str]) -> Result<(), String> {
         other => return Err(format!("`{other}` is no command")),
     }
     Ok(())
+}
+
+fn change(words: &[&str]) -> Option<Change> {
+    let node = |at: usize| words.get(at).and_then(|word| word.parse().ok()).map(NodeId);
+    let address = String::new();
+    Some(match *words.first()? {
+        "add" => Change::Add { node: node(1)?, address },
+        "learner" => Change::AddLearner { node: node(1)?, address },
+        "promote" => Change::Promote { node: node(1)? },
+        "demote" => Change::Demote { node: node(1)? },
+        "remove" => Change::Remove { node: node(1)? },
+        "replace" => Change::Replace { old: node(1)?, new: node(2)?, address },
+        "cancel" => Change::Cancel,
+        _ => return None,
+    })
+}
+
+/// `voters | outgoing + learners -> target`, as a node has them.
+pub(crate) fn members(stage: &Stage, node: NodeId) -> String {
+    format!("{:?}", stage.node(node).members()).replace(['n', '[', ']'], "")
 }
 
 /// Where every node stands, a line each.
@@ -129,6 +161,9 @@ pub(crate) fn status(stage: &Stage) -> String {
             raft.term(),
             raft.commit()
         );
+        if raft.members_index() > Index::ZERO {
+            lines += &format!("   members {}\n", members(stage, node));
+        }
     }
     lines
 }
