@@ -227,7 +227,10 @@ impl Raft {
             let ack = Message::Appended { term: self.term, matched: index };
             out.send(arrived.from, ack);
         }
-        let _ = now;
+        let campaigns = matches!(self.role, Role::PreCandidate { .. } | Role::Candidate { .. });
+        if campaigns && !self.may_campaign() {
+            self.become_follower(now, self.term, out);
+        }
     }
 
     /// Makes a snapshot that is durable in the store the beginning of the log.
