@@ -131,10 +131,10 @@ impl Raft {
             return;
         }
         let members = self.members();
-        let within = self.config.election_timeout_min;
+        let (within, last) = (self.config.election_timeout_min, self.log.last());
         let is_ready = |node: &NodeId| {
             members.voters().contains(node)
-                || leader.peers.get(*node).is_some_and(|peer| peer.is_caught_up(now, within))
+                || leader.peers.get(*node).is_some_and(|peer| peer.is_caught_up(now, within, last))
         };
         let ready = match members.target() {
             Some(target) => leader.transfer.is_none() && target.voters().iter().all(is_ready),

@@ -247,13 +247,14 @@ impl Progress {
         }
     }
 
-    /// Whether the last round was shorter than `within`, so that the next will likely be too, and
-    /// it still answers.
-    pub(crate) fn is_caught_up(&self, now: Time, within: Duration) -> bool {
+    /// Whether it has everything up to `last`, or its last round was shorter than `within`, so that
+    /// the next will likely be too; and it still answers.
+    pub(crate) fn is_caught_up(&self, now: Time, within: Duration, last: Index) -> bool {
         let short = |took: u64| took <= within.as_nanos() as u64;
         let round = self.catch_up;
         let open = self.matched < round.until && now.since(round.since) > within;
-        round.took.is_some_and(short) && !open && now.since(self.contact) <= within
+        let keeps_up = round.took.is_some_and(short) && !open;
+        (keeps_up || self.matched >= last) && now.since(self.contact) <= within
     }
 
     /// Rounds that a learner has been through.

@@ -94,6 +94,18 @@ fn a_new_voter_is_a_learner_until_it_has_caught_up() {
 }
 
 #[test]
+fn a_slow_learner_that_has_everything_is_promoted_though_its_last_round_was_long() {
+    // Found by seed 1361: a group at rest has no further round.
+    let mut stage = founded(3, 4);
+    stage.isolate(N4);
+    let id = ask(&mut stage, N1, add(N4));
+    beat(&mut stage, N1, 20);
+    stage.heal();
+    beat(&mut stage, N1, 3);
+    assert!(is_changed(&stage, N1, id));
+}
+
+#[test]
 fn a_learner_counts_for_nothing_and_never_campaigns() {
     // [thesis §4.2.1]
     let mut stage = founded(3, 4);

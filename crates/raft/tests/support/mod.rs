@@ -578,13 +578,14 @@ impl System for Group {
         let raft = host.machine(member.raft);
         let (base, last) = raft.log_bounds();
         format!(
-            "{:?} {:?} vote {:?} log {base}..{last} durable {} commit {} applied {}",
+            "{:?} {:?} vote {:?} log {base}..{last} durable {} commit {} applied {} {:?}",
             raft.role_name(),
             raft.term(),
             raft.vote(),
             raft.durable_index(),
             raft.commit(),
-            member.applied
+            member.applied,
+            raft.members()
         )
     }
 
