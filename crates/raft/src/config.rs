@@ -36,6 +36,16 @@ pub struct Config {
     /// A leader whose own disk or state machine has made no progress for so long hands over and
     /// steps down, though its network works. More than a slow sync takes. Default 2 s.
     pub progress_timeout: Duration,
+    /// How far apart the rates of any two clocks of the group may be, in millionths: declaring it
+    /// switches lease reads on, which answer without a round of heartbeats, from a lease that a
+    /// majority has given. It must be the same on all nodes. A wrong bound makes reads stale and
+    /// nothing else; a clock that stops while a node sleeps breaks any bound. With leases a closed
+    /// connection and `Request::ForgetLeader` no longer hasten an election, and a node that starts
+    /// gives no vote for `election_timeout_min`. Default none; at most 100,000. [Raft thesis §6.4.1]
+    pub clock_drift_ppm: Option<u32>,
+    /// How far what is applied here may lie behind, in entries, for a follower to answer reads;
+    /// past it they are refused at once. Default 10,000.
+    pub read_lag_max: u64,
     /// How long an unanswered append may be under way before it is sent again. Default 150 ms.
     pub resend_after: Duration,
     /// Payload of one batch at most, and so of one proposal, in bytes. Default 1 MiB.
@@ -81,6 +91,8 @@ impl Config {
             link_down_stagger: Duration::from_millis(10),
             campaign_delay: Duration::ZERO,
             progress_timeout: Duration::from_secs(2),
+            clock_drift_ppm: None,
+            read_lag_max: 10_000,
             resend_after: Duration::from_millis(150),
             batch_bytes_max: 1 << 20,
             append_bytes_max: 1 << 20,
@@ -125,6 +137,11 @@ impl Config {
                 "progress_timeout",
                 "is not below election_timeout_min",
                 self.progress_timeout >= self.election_timeout_min,
+            ),
+            (
+                "clock_drift_ppm",
+                "is at most a tenth",
+                self.clock_drift_ppm.is_none_or(|ppm| ppm <= 100_000),
             ),
             ("resend_after", "is at least 1 ms", self.resend_after >= ms),
             (
@@ -172,13 +189,14 @@ mod tests {
         let good = Config::new([node, NodeId(2), NodeId(3)]);
         assert_eq!(good.validate(node), Ok(()));
         type Break = (&'static str, fn(&mut Config));
-        let breaks: [Break; 8] = [
+        let breaks: [Break; 9] = [
             ("voters", |c| c.voters = (1..=32).map(NodeId).collect()),
             ("voters", |c| c.voters.push(NodeId(1))),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_secs(1)),
             ("election_timeout_max", |c| c.election_timeout_max = Duration::ZERO),
             ("campaign_delay", |c| c.campaign_delay = Duration::MAX),
             ("progress_timeout", |c| c.progress_timeout = Duration::ZERO),
+            ("clock_drift_ppm", |c| c.clock_drift_ppm = Some(100_001)),
             ("window_bytes_max", |c| c.window_bytes_max = 1),
             ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
         ];

@@ -33,6 +33,7 @@ impl Raft {
         if term > self.term {
             (self.term, self.vote) = (term, None);
         }
+        self.give_up_reads(out);
         self.role = Role::Follower;
         self.role_changed = true;
         self.leader = None;
@@ -48,6 +49,7 @@ impl Raft {
         if self.decides_alone() {
             return self.become_candidate(now, false, out);
         }
+        self.give_up_reads(out);
         self.leader = None;
         self.contact = None;
         self.ack_due = false;
@@ -73,6 +75,7 @@ impl Raft {
         self.term = self.term.next();
         self.vote = Some(self.node);
         self.persist_vote(out);
+        self.give_up_reads(out);
         self.leader = None;
         self.contact = None;
         self.matched = self.commit;
@@ -97,8 +100,8 @@ impl Raft {
         last: (Index, Term),
         out: Out<'_>,
     ) {
-        let granted =
-            term > self.term && self.log.is_up_to_date(last.0, last.1) && !self.is_loyal(now);
+        let free = !self.is_loyal(now) && !self.is_bound(now);
+        let granted = term > self.term && self.log.is_up_to_date(last.0, last.1) && free;
         let term = if granted { term } else { self.term };
         out.send_after(self.vote_ticket, from, Message::PreVoteReply { term, granted });
     }
@@ -137,6 +140,9 @@ impl Raft {
         transfer: bool,
         out: Out<'_>,
     ) {
+        if self.is_bound(now) && !transfer {
+            return; // some leader counts on it that nobody else is elected yet
+        }
         let newer = term > self.term;
         if newer {
             if self.is_loyal(now) && !transfer {
@@ -177,8 +183,9 @@ impl Raft {
     }
 
     /// An operator says that the leader is gone: this node owes it nothing any more.
-    pub(crate) fn forget_leader(&mut self) {
-        if !self.is_leader() {
+    pub(crate) fn forget_leader(&mut self, out: Out<'_>) {
+        if !self.is_leader() && self.config.clock_drift_ppm.is_none() {
+            self.give_up_reads(out);
             self.role_changed |= self.leader.is_some();
             self.leader = None;
             self.contact = None;
@@ -188,6 +195,9 @@ impl Raft {
     /// The connection to the leader was closed: it has likely died. Others notice as well, so the
     /// one whose turn is first finds them willing.
     pub(crate) fn on_leader_link_down(&mut self, now: Time) {
+        if self.config.clock_drift_ppm.is_some() {
+            return; // it may hold a lease yet
+        }
         self.contact = None;
         let others = self.members().voters().iter().filter(|voter| Some(**voter) != self.leader);
         let turn = others.take_while(|voter| **voter != self.node).count() as u32;

@@ -25,6 +25,7 @@ impl Raft {
         self.role_changed |= self.leader != Some(leader);
         self.leader = Some(leader);
         self.contact = Some(now);
+        self.bind(now);
         self.postpone_election(now);
         true
     }

@@ -101,6 +101,7 @@ impl Raft {
         let ready = leader.peers.get(transfer.to).is_some_and(|progress| progress.matched == last);
         if ready && !transfer.told {
             transfer.told = true;
+            leader.lease.void = true;
             out.send_eager(transfer.to, Message::TimeoutNow { term }); // asks, promises nothing
         }
     }

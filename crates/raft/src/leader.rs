@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::progress::{Pace, Part, Peers, Progress};
 use crate::quorum;
 use crate::raft::{Pending, Raft, Role};
-use crate::read::Reads;
+use crate::read::{Lease, Reads, Whose};
 use crate::record::Record;
 use crate::request::{Rejection, Reply};
 use crate::types::{Index, Term};
@@ -41,6 +41,7 @@ pub(crate) struct Leader {
     pub(crate) reads: VecDeque<Reads>,
     /// Reads have come since the last round began.
     pub(crate) round_due: bool,
+    pub(crate) lease: Lease,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) watch: Watch,
 }
@@ -88,6 +89,7 @@ impl Raft {
             round: 0,
             reads: VecDeque::new(),
             round_due: false,
+            lease: Lease::default(),
             transfer: None,
             watch: Watch { at: now, durable: self.durable, applied: self.applied },
         }));
@@ -106,7 +108,11 @@ impl Raft {
             return;
         };
         let gone = Reply::Rejected(Rejection::NotLeader { leader: None });
-        leader.reads.iter().for_each(|reads| out.answer_eager(reads.ids, gone.clone()));
+        for reads in &leader.reads {
+            if let Whose::Own(ids) = reads.whose {
+                out.answer_eager(ids, gone.clone());
+            }
+        }
         if let Some(transfer) = leader.transfer {
             out.answer_eager(transfer.id, Reply::Transferred);
         }
@@ -352,11 +358,15 @@ impl Raft {
         }
     }
 
-    pub(crate) fn send_heartbeats(&mut self, now: Time, out: Out<'_>) {
+    /// Tells everybody that it lives; a `fresh` round confirms what came before it, and so does
+    /// every round where leases are on.
+    pub(crate) fn send_heartbeats(&mut self, now: Time, fresh: bool, out: Out<'_>) {
         let (term, commit) = (self.term, self.commit);
+        let fresh = fresh || self.config.clock_drift_ppm.is_some();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        leader.round += u64::from(fresh);
         leader.heartbeat_at = now + self.config.heartbeat_interval;
         for (peer, progress) in leader.peers.iter_mut() {
             progress.commit_sent = progress.commit_sent.max(commit.min(progress.matched));
@@ -364,12 +374,18 @@ impl Raft {
             // The term is durable since the election, and a heartbeat promises nothing else.
             out.send_eager(peer, Message::Heartbeat { term, commit, round });
         }
+        if fresh {
+            self.begin_lease(now);
+        }
     }
 
     pub(crate) fn on_leader_timer(&mut self, now: Time, out: Out<'_>) {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
+        if now.since(leader.deadline()) > self.config.election_timeout_min / 2 {
+            leader.lease.clear(); // it has slept, who knows by which clock
+        }
         if let Some(transfer) = leader.transfer.take_if(|transfer| transfer.until <= now) {
             out.answer_eager(transfer.id, Reply::Rejected(Rejection::TransferFailed));
         }
@@ -389,7 +405,8 @@ impl Raft {
             {
                 return self.abdicate(now, heir, out);
             }
-            self.send_heartbeats(now, out);
+            self.send_heartbeats(now, false, out);
+            self.confirm_reads(out);
         }
     }
 

@@ -23,6 +23,7 @@ mod progress;
 mod quorum;
 mod raft;
 mod read;
+mod read_here;
 mod record;
 mod request;
 mod snapshot;

@@ -42,6 +42,7 @@ impl Raft {
                 | Message::Conflict { .. }
                 | Message::HeartbeatReply { .. }
                 | Message::SnapshotReply { .. }
+                | Message::Read { .. }
         );
         let known = || match &self.role {
             Role::Leader(leader) => leader.peers.get(from).is_some(),

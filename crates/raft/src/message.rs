@@ -122,6 +122,22 @@ pub enum Message {
         /// The leader's term.
         term: Term,
     },
+    /// A follower's reads: from which index on are they linearizable? [Raft thesis §6.4]
+    Read {
+        /// The follower's term.
+        term: Term,
+        /// The follower's own sequence: an answer is one to all questions up to it.
+        number: u64,
+    },
+    /// The answer to a follower's reads.
+    ReadReply {
+        /// The leader's term.
+        term: Term,
+        /// The question's number.
+        number: u64,
+        /// The index; `None` where the leader cannot say now.
+        index: Option<Index>,
+    },
 }
 
 /// A piece of a snapshot.
@@ -151,6 +167,8 @@ enum Head {
     Snapshot { term: Term, snapshot: SnapshotHead, offset: u64 },
     SnapshotReply { term: Term, index: u64, of: u64, next: u64 },
     TimeoutNow { term: Term },
+    Read { term: Term, number: u64 },
+    ReadReply { term: Term, number: u64, index: Option<Index> },
 }
 
 impl Message {
@@ -170,6 +188,8 @@ impl Message {
             | Self::Commit { term, .. }
             | Self::Snapshot { term, .. }
             | Self::SnapshotReply { term, .. }
+            | Self::Read { term, .. }
+            | Self::ReadReply { term, .. }
             | Self::TimeoutNow { term } => *term,
         }
     }
@@ -187,6 +207,7 @@ impl Message {
                 id.index.max(id.term).max(piece.offset).max(*len)
             }
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
+            Self::ReadReply { index: Some(index), .. } => index.0,
             _ => 0,
         };
         self.term().0 <= NUMBER_MAX && index <= NUMBER_MAX
@@ -217,6 +238,8 @@ impl Message {
                 Head::SnapshotReply { term, index: id.index, of: id.term, next }
             }
             Self::TimeoutNow { term } => Head::TimeoutNow { term },
+            Self::Read { term, number } => Head::Read { term, number },
+            Self::ReadReply { term, number, index } => Head::ReadReply { term, number, index },
         }
     }
 }
@@ -271,6 +294,8 @@ impl Wire for Message {
                 Self::SnapshotReply { term, id: SnapshotId { index, term: of }, next }
             }
             Head::TimeoutNow { term } => Self::TimeoutNow { term },
+            Head::Read { term, number } => Self::Read { term, number },
+            Head::ReadReply { term, number, index } => Self::ReadReply { term, number, index },
         })
     }
 }

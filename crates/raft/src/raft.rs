@@ -16,6 +16,7 @@ use crate::leader::Leader;
 use crate::log::Log;
 use crate::members::Members;
 use crate::message::Message;
+use crate::read_here::ReadsHere;
 use crate::record::Record;
 use crate::request::{Event, Rejection, Reply, Request, RoleName};
 use crate::snapshot::Snapshots;
@@ -42,6 +43,9 @@ pub struct Raft {
     pub(crate) leader: Option<NodeId>,
     /// When the leader was last heard.
     pub(crate) contact: Option<Time>,
+    /// Until when it gives no vote, where leases are on.
+    pub(crate) bound_until: Time,
+    pub(crate) reads_here: ReadsHere,
     /// When to campaign, unless leading.
     pub(crate) election_at: Time,
     /// The timeout drawn for the present role, in nanoseconds.
@@ -121,6 +125,8 @@ impl Machine for Raft {
             role: Role::Follower,
             leader: None,
             contact: None,
+            bound_until: Time::ZERO,
+            reads_here: ReadsHere::new(start.incarnation),
             election_at: start.now + config.election_timeout_max,
             election_span: 0,
             matched: Index::ZERO,
@@ -185,8 +191,11 @@ impl Machine for Raft {
         }
         if self.is_leader() {
             self.settle_leader(now, out);
-        } else if self.is_ack_ready() {
-            self.acknowledge(out);
+        } else {
+            if self.is_ack_ready() {
+                self.acknowledge(out);
+            }
+            self.ask_leader(out);
         }
         self.tell_members(out);
         if core::mem::take(&mut self.role_changed) {
@@ -198,7 +207,10 @@ impl Machine for Raft {
     fn deadline(&self) -> Option<Time> {
         match &self.role {
             Role::Leader(leader) => Some(leader.deadline()),
-            _ => Some(self.election_at),
+            _ => {
+                let reads = self.reads_here.until(self.config.election_timeout_min);
+                Some(reads.map_or(self.election_at, |until| until.min(self.election_at)))
+            }
         }
     }
 
@@ -319,7 +331,10 @@ impl Raft {
         }
         self.begin_restore(out);
         self.reset_election(now);
-        if self.decides_alone() {
+        if self.term > Term::ZERO {
+            self.bind(now); // in its former life it may have promised
+        }
+        if self.decides_alone() && !self.is_bound(now) {
             self.become_candidate(now, false, out);
         }
     }
@@ -327,7 +342,10 @@ impl Raft {
     fn on_timer(&mut self, now: Time, out: Out<'_>) {
         if self.is_leader() {
             self.on_leader_timer(now, out);
-        } else if now >= self.election_at {
+            return;
+        }
+        self.expire_reads(now, out);
+        if now >= self.election_at {
             self.campaign(now, out);
         }
     }
@@ -357,7 +375,8 @@ impl Raft {
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_>) {
         match request {
             Request::Propose(proposals) => self.on_propose(id, proposals, out),
-            Request::Read => self.on_read(id, out),
+            Request::Read => self.on_read(now, id, out),
+            Request::ReadHere { within } => self.on_read_here(now, id, within, out),
             Request::Applied { index } => {
                 self.applied = self.applied.max(index.min(self.emitted));
                 self.applied_bytes = self.log.bytes_upto(self.applied);
@@ -366,7 +385,7 @@ impl Raft {
             }
             Request::Compact { index, contents } => self.on_compact(id, index, contents, out),
             Request::ForgetLeader => {
-                self.forget_leader();
+                self.forget_leader(out);
                 out.answer_eager(id, Reply::Noted); // promises nothing
             }
             Request::Transfer { to } => self.on_transfer(now, id, to, out),
@@ -434,15 +453,22 @@ impl Raft {
             Message::SnapshotReply { id, next, .. } => {
                 self.on_snapshot_reply(now, from, id, next, out);
             }
+            Message::Read { number, .. } => self.on_peer_read(now, from, number, out),
+            Message::ReadReply { number, index, .. } => {
+                self.on_read_reply(from, number, index, out);
+            }
             Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Vote { .. } => {}
         }
     }
 
-    /// A leader of a former term is told so; anything else of one means nothing any more.
+    /// Whoever leads a former term, or follows its leader, is told so; anything else of one means nothing any more.
     fn on_old_term(&mut self, from: NodeId, message: &Message, out: Out<'_>) {
         if matches!(
             message,
-            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. }
+            Message::Append { .. }
+                | Message::Heartbeat { .. }
+                | Message::Snapshot { .. }
+                | Message::Read { .. }
         ) {
             let reply = Message::HeartbeatReply { term: self.term, round: 0 };
             out.send_after(self.vote_ticket, from, reply);

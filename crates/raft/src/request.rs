@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 use quorate_transport::{NodeId, SnapshotId, crc32c_append};
@@ -16,8 +17,15 @@ use crate::types::{Index, Term};
 pub enum Request {
     /// Put these commands into the log, next to each other and in order.
     Propose(Proposals),
-    /// From which index on is a local read linearizable?
+    /// From which index on is a local read linearizable? Only a leader answers.
     Read,
+    /// The same, on any node: a follower asks its leader. What was answered no longer ago than
+    /// `within` serves again, so that the read sees at least everything that was acknowledged
+    /// anywhere so long ago; zero is linearizable.
+    ReadHere {
+        /// How stale it may be, by this node's own clock.
+        within: Duration,
+    },
     /// Everything up to `index` is applied; bounds what is emitted ahead.
     Applied {
         /// The last applied entry.
@@ -32,7 +40,7 @@ pub enum Request {
     },
     /// Forget the leader: an operator knows that it is gone. This node grants its vote at once to
     /// whoever asks, instead of being true to that leader for an election timeout. Does nothing on
-    /// a leader, and nothing for safety.
+    /// a leader, nothing where `clock_drift_ppm` is declared, and nothing for safety.
     ForgetLeader,
     /// Hand leadership over.
     Transfer {
@@ -143,6 +151,11 @@ pub enum Rejection {
     Empty,
     /// A proposal is over `batch_bytes_max` or 2^20 commands: the caller's fault.
     TooLarge,
+    /// What is applied here lies too far behind for a read: ask elsewhere.
+    Lagging {
+        /// How many entries.
+        entries: u64,
+    },
     /// Leadership is being handed over: ask again soon, or elsewhere.
     Transferring,
     /// The hand-over did not succeed in time, or its target is no other voter.

@@ -76,6 +76,8 @@ impl Raft {
         let busy = self.snapshots.making.is_some()
             || self.snapshots.arriving.is_some()
             || self.snapshots.is_restoring();
+        // Who has joined may have applied entries from before any configuration that it knows.
+        let busy = busy || self.log.members_at(index).voters().is_empty();
         let term = self.log.term_at(index);
         let possible = index <= self.applied && index > self.snapshots.index();
         let term = match term {

@@ -9,6 +9,7 @@ use crate::handover::Watch;
 use crate::leader::Leader;
 use crate::progress::Pace;
 use crate::raft::{Raft, Role};
+use crate::read::Whose;
 
 impl Raft {
     pub(crate) fn write_digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
@@ -23,6 +24,8 @@ impl Raft {
         into.option(self.leader.map(node));
         let stale = self.config.election_timeout_min;
         into.option(self.contact.map(|at| now.since(at).min(stale).as_nanos() as u64));
+        into.u64(self.bound_until.since(now).as_nanos() as u64);
+        self.reads_here.digest(now, into);
         into.u64(self.matched.0);
         into.bool(self.ack_due);
         into.u64(self.commit.0);
@@ -64,11 +67,18 @@ impl Raft {
         into.bool(durable == self.durable);
         into.bool(applied == self.applied);
         for reads in &leader.reads {
-            into.u64(reads.ids.count());
+            match reads.whose {
+                Whose::Own(ids) => into.u64(ids.count()),
+                Whose::Peer(peer, number) => {
+                    into.u64(rename.node(peer).0);
+                    into.u64(number);
+                }
+            }
             into.u64(reads.index.0);
             into.u64(reads.round);
         }
         into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
+        leader.lease.digest(now, into);
         into.bool(leader.members_open);
         into.u64(leader.waiting.ids().count() as u64);
         let mut peers: Vec<_> = leader.peers.iter().collect();

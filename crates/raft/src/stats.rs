@@ -24,6 +24,8 @@ pub struct Stats {
     pub proposed: u64,
     /// Proposals refused as busy.
     pub busy: u64,
+    /// Reads answered from a lease.
+    pub lease_reads: u64,
     /// Appends sent.
     pub appends_sent: u64,
     /// Appends that did not fit.

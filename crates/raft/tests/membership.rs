@@ -495,6 +495,25 @@ fn a_joining_node_waits_until_it_is_taken_in() {
 }
 
 #[test]
+fn who_has_joined_makes_no_snapshot_that_knows_no_members() {
+    // Found by seed 2522: the founding configuration is in nobody's log.
+    let mut stage = founded(3, 4);
+    propose(&mut stage, N1, "a");
+    stage.run();
+    ask(&mut stage, N1, Change::AddLearner { node: N4, address: String::new() });
+    beat(&mut stage, N1, 2);
+    stage.request(N4, Request::Applied { index: Index(3) });
+    let contents = || std::iter::empty::<bytes::Bytes>().collect();
+    let early = stage.request(N4, Request::Compact { index: Index(2), contents: contents() });
+    assert_eq!(refusal(&stage, N4, early), Some(Rejection::Busy));
+    let later = stage.request(N4, Request::Compact { index: Index(3), contents: contents() });
+    stage.sync(N4);
+    assert_eq!(stage.answer(N4, later), Some(&Reply::Compacted { index: Index(3) }));
+    restart(&mut stage, N4);
+    assert_eq!(members(&stage, N4), "1 2 3 + 4");
+}
+
+#[test]
 fn the_application_is_told_of_members_when_they_count_and_when_they_are_committed() {
     let mut stage = founded(3, 3);
     ask(&mut stage, N1, remove(N3));

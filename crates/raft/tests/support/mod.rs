@@ -10,7 +10,7 @@ use quorate_raft::{
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
-use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
+use quorate_sim::{Ask, Fault, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Digest, Frame, Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
     SnapshotId, Time, decode_message,
@@ -82,6 +82,8 @@ struct Entry {
     returned: Option<(Time, Output)>,
     /// Certain not to have happened.
     failed: bool,
+    /// A read that may be so stale, in nanoseconds; it is no part of the history.
+    within: Option<u64>,
 }
 
 /// What the operator is about.
@@ -104,6 +106,10 @@ pub(crate) struct Group {
     operator: Operator,
     configurations: Configurations,
     changes: u64,
+    /// Clocks keep within a bound: what rests on them is checked.
+    clocks: bool,
+    /// The highest index answered as committed so far, and when.
+    promised: Vec<(u64, Index)>,
     clients: Vec<Client>,
     entries: Vec<Entry>,
     facts: Facts,
@@ -218,6 +224,8 @@ impl Group {
             operator,
             configurations: Configurations::default(),
             changes: 0,
+            clocks: false,
+            promised: Vec::new(),
             clients: (0..CLIENTS).map(client).collect(),
             entries: Vec::new(),
             facts: Facts::default(),
@@ -281,6 +289,22 @@ impl Group {
         }
     }
 
+    /// R26: a read sees all that was answered as committed before it came, or longer ago than it
+    /// may be stale.
+    fn check_staleness(&self, op: usize, index: Index) -> Result<(), String> {
+        let Entry { called, within, .. } = &self.entries[op];
+        let slack = within.map_or(0, |within| within + within / 10); // its clock may be slow
+        sometimes!(within.is_some(), "a read was answered within a bound");
+        let since = called.as_nanos().saturating_sub(slack);
+        let upto = self.promised.partition_point(|(at, _)| *at < since);
+        match self.promised[..upto].last() {
+            Some((at, known)) if *known > index && (self.clocks || within.is_none()) => {
+                Err(format!("R26 op {op} reads at {index}, but {known} was answered at {at} ns"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn on_answer(
         &mut self,
         member: &mut Member,
@@ -297,9 +321,14 @@ impl Group {
                     self.facts.promised.insert(index, op as u64);
                     let kept = self.facts.d1(index);
                     self.holds(kept);
+                    if self.promised.last().is_none_or(|(_, last)| *last < index) {
+                        self.promised.push((ask.true_now, index));
+                    }
                     member.waiting.insert((index, op), false);
                 }
                 Reply::ReadAt { index } => {
+                    let fresh = self.check_staleness(op, *index);
+                    self.holds(fresh);
                     member.waiting.insert((*index, op), true);
                 }
                 Reply::Rejected(rejection) => {
@@ -416,7 +445,9 @@ impl Group {
             }
         }
         let happened = |(number, entry): &(usize, &Entry)| {
-            !entry.failed && (entry.returned.is_some() || ops.contains(&(*number as u64)))
+            !entry.failed
+                && entry.within.is_none()
+                && (entry.returned.is_some() || ops.contains(&(*number as u64)))
         };
         let history: History =
             self.entries.iter().enumerate().filter(happened).map(operation).collect();
@@ -521,6 +552,7 @@ impl System for Group {
             self.configurations.r23_one_at_a_time(term, raft.members_index(), known)?;
             sometimes!(raft.members().is_joint(), "a configuration was joint");
             sometimes!(!raft.members().is_voter(node), "a leader was removed");
+            sometimes!(raft.status().stats.lease_reads > 0, "a lease answered a read");
             self.check_complete(raft)?;
         }
         self.check_log(node, raft)
@@ -541,12 +573,22 @@ impl System for Group {
         };
         let op = self.new_op(ask);
         let number = self.entries.len();
+        let mut within = None;
         let request = match &op {
-            MapOp::Get { .. } if ask.rng.below(4) > 0 => Request::Read,
+            MapOp::Get { .. } => match ask.rng.below(8) {
+                0..3 => Request::Read,
+                3 | 4 => Request::ReadHere { within: std::time::Duration::ZERO },
+                5 => {
+                    let nanos = ask.rng.between(1_000_000, 900_000_000);
+                    within = Some(nanos);
+                    Request::ReadHere { within: std::time::Duration::from_nanos(nanos) }
+                }
+                _ => Request::Propose(Proposals::one(&encode(number, &op))),
+            },
             op => Request::Propose(Proposals::one(&encode(number, op))),
         };
         let called = Time::from_nanos(ask.true_now);
-        self.entries.push(Entry { client, called, op, returned: None, failed: false });
+        self.entries.push(Entry { client, called, op, returned: None, failed: false, within });
         self.clients[client as usize].op = Some(number);
         if let Some(id) = ask.request(member.raft, request) {
             member.asked.insert(id, number);
@@ -684,14 +726,21 @@ pub(crate) const MARKS: &[&str] = &[
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
     let founders = [1, 3, 3, 3, 5, 5][rng.below(6) as usize];
-    let plan = Plan::draw(&mut rng);
+    let mut plan = Plan::draw(&mut rng);
     // A stream of its own: groups without an operator stay as they are.
     let mut operator = rng.fork(78);
     let (nodes, operator) = match operator.below(2) {
         0 => (founders, Operator::Absent),
         _ => (founders.max(operator.between(2, 6)), Operator::Changes),
     };
-    let group = Group::new(founders, nodes, operator, &mut rng);
+    let mut group = Group::new(founders, nodes, operator, &mut rng);
+    group.clocks = rng.fork(79).below(2) == 0;
+    if group.clocks {
+        // No clock stops or jumps, and any two differ by 9 % at most.
+        plan = plan.without(&[Fault::ClockFreeze, Fault::ClockJump, Fault::Suspend]);
+        plan.drift_ppm = 40_000;
+        group.config.clock_drift_ppm = Some(90_000);
+    }
     let mut world = World::new(seed, nodes, plan, group);
     if trace {
         world.record_trace();

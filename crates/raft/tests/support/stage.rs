@@ -117,6 +117,11 @@ pub(crate) fn play(stage: &mut Stage, words: &[&str]) -> Result<(), String> {
             let change = change(&words[2..]).ok_or(format!("no change: {words:?}"))?;
             stage.request(node, Request::Change(change));
         }
+        "read_here" => {
+            let within = words.get(2).and_then(|word| word.parse().ok());
+            let within = Duration::from_millis(within.ok_or("`read_here` wants milliseconds")?);
+            stage.request(node, Request::ReadHere { within });
+        }
         "transfer" => {
             let to = words.get(2).and_then(|word| word.parse().ok()).map(NodeId);
             stage.request(node, Request::Transfer { to });
