@@ -39,9 +39,10 @@ pub struct Config {
     /// How far apart the rates of any two clocks of the group may be, in millionths: declaring it
     /// switches lease reads on, which answer without a round of heartbeats, from a lease that a
     /// majority has given. It must be the same on all nodes. A wrong bound makes reads stale and
-    /// nothing else; a clock that stops while a node sleeps breaks any bound. With leases a closed
-    /// connection and `Request::ForgetLeader` no longer hasten an election, and a node that starts
-    /// gives no vote for `election_timeout_min`. Default none; at most 100,000. [Raft thesis §6.4.1]
+    /// does nothing else; a clock that stops while a node sleeps breaks any bound. With leases a
+    /// closed connection and `Request::ForgetLeader` no longer hasten an election, and a node that
+    /// starts gives no vote for `election_timeout_min`. Default none; at most 100,000. [Raft
+    /// thesis §6.4.1]
     pub clock_drift_ppm: Option<u32>,
     /// How far what is applied here may lie behind, in entries, for a follower to answer reads;
     /// past it they are refused at once. Default 10,000.

@@ -461,7 +461,8 @@ impl Raft {
         }
     }
 
-    /// Whoever leads a former term, or follows its leader, is told so; anything else of one means nothing any more.
+    /// Whoever leads a former term, or follows its leader, is told so; anything else of one means
+    /// nothing any more.
     fn on_old_term(&mut self, from: NodeId, message: &Message, out: Out<'_>) {
         if matches!(
             message,
