@@ -58,6 +58,8 @@ impl Raft {
             self.role_changed = true;
             return self.reset_election(now);
         }
+        self.lonely = self.lonely.saturating_add(1);
+        self.fetching = None;
         self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
         self.role_changed = true;
         self.reset_election(now);
@@ -100,23 +102,25 @@ impl Raft {
         last: (Index, Term),
         out: Out<'_>,
     ) {
-        let free = !self.is_loyal(now) && !self.is_bound(now);
-        let granted = term > self.term && self.log.is_up_to_date(last.0, last.1) && free;
+        let free = term > self.term && !self.is_loyal(now) && !self.is_bound(now);
+        let granted = free && self.log.is_up_to_date(last.0, last.1);
         let term = if granted { term } else { self.term };
-        out.send_after(self.vote_ticket, from, Message::PreVoteReply { term, granted });
+        let reply = Message::PreVoteReply { term, granted, ahead: free && !granted };
+        out.send_after(self.vote_ticket, from, reply);
     }
 
     pub(crate) fn on_pre_vote_reply(
         &mut self,
         now: Time,
         from: NodeId,
-        term: Term,
-        granted: bool,
+        (term, granted, ahead): (Term, bool, bool),
         out: Out<'_>,
     ) {
         if !granted {
             if term > self.term {
                 self.become_follower(now, term, out);
+            } else if ahead {
+                self.on_ahead(from, out);
             }
             return;
         }
@@ -209,7 +213,7 @@ impl Raft {
 
     /// True while this node stays true to a leader it has heard of late; a leader itself is until
     /// it has lost its majority.
-    fn is_loyal(&self, now: Time) -> bool {
+    pub(crate) fn is_loyal(&self, now: Time) -> bool {
         let fresh = |contact: Time| now.since(contact) < self.config.election_timeout_min;
         self.is_leader() || (self.leader.is_some() && self.contact.is_some_and(fresh))
     }

@@ -26,6 +26,7 @@ impl Raft {
         self.leader = Some(leader);
         self.contact = Some(now);
         self.bind(now);
+        (self.lonely, self.fetching) = (0, None);
         self.postpone_election(now);
         true
     }
@@ -91,7 +92,7 @@ impl Raft {
         self.ack_due && self.log.ticket_at(self.matched).max(self.vote_ticket) <= self.durable
     }
 
-    fn append_views(&mut self, views: Views, out: Out<'_>) {
+    pub(crate) fn append_views(&mut self, views: Views, out: Out<'_>) {
         let Some(first) = views.as_slice().first().map(View::first) else {
             return;
         };

@@ -94,6 +94,7 @@ impl Raft {
             watch: Watch { at: now, durable: self.durable, applied: self.applied },
         }));
         self.leader = Some(self.node);
+        (self.lonely, self.fetching) = (0, None);
         self.role_changed = true;
         self.contact = None;
         self.adopt_members(now, first);

@@ -12,6 +12,7 @@ mod batch;
 mod config;
 mod election;
 mod error;
+mod fetch;
 mod follower;
 mod handover;
 mod leader;

@@ -43,6 +43,7 @@ impl Raft {
                 | Message::HeartbeatReply { .. }
                 | Message::SnapshotReply { .. }
                 | Message::Read { .. }
+                | Message::Fetched { .. }
         );
         let known = || match &self.role {
             Role::Leader(leader) => leader.peers.get(from).is_some(),

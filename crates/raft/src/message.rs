@@ -28,6 +28,8 @@ pub enum Message {
         term: Term,
         /// Whether the sender would have the vote.
         granted: bool,
+        /// It is refused for its log alone: the voter's has more.
+        ahead: bool,
     },
     /// Vote for me. [Raft §5.2]
     Vote {
@@ -138,6 +140,31 @@ pub enum Message {
         /// The index; `None` where the leader cannot say now.
         index: Option<Index>,
     },
+    /// While there is no leader: what does your log have after the place where ours agree? Changes
+    /// nothing where it arrives.
+    Fetch {
+        /// The sender's term.
+        term: Term,
+        /// A place at which the logs may agree.
+        at: Index,
+        /// The term of the sender's entry there.
+        at_term: Term,
+    },
+    /// The answer: entries after `prev`, of a log that ends in `last`.
+    Fetched {
+        /// The sender's term.
+        term: Term,
+        /// The entry before the first.
+        prev: Index,
+        /// Its term.
+        prev_term: Term,
+        /// The sender's last entry.
+        last: Index,
+        /// The term of that.
+        last_term: Term,
+        /// The entries.
+        views: Views,
+    },
 }
 
 /// A piece of a snapshot.
@@ -155,7 +182,7 @@ pub struct Piece {
 #[derive(Serialize, Deserialize)]
 enum Head {
     PreVote { term: Term, last: Index, last_term: Term },
-    PreVoteReply { term: Term, granted: bool },
+    PreVoteReply { term: Term, granted: bool, ahead: bool },
     Vote { term: Term, last: Index, last_term: Term, transfer: bool },
     VoteReply { term: Term, granted: bool },
     Append { term: Term, prev: Index, prev_term: Term, commit: Index },
@@ -169,6 +196,8 @@ enum Head {
     TimeoutNow { term: Term },
     Read { term: Term, number: u64 },
     ReadReply { term: Term, number: u64, index: Option<Index> },
+    Fetch { term: Term, at: Index, at_term: Term },
+    Fetched { term: Term, prev: Index, prev_term: Term, last: Index, last_term: Term },
 }
 
 impl Message {
@@ -190,6 +219,8 @@ impl Message {
             | Self::SnapshotReply { term, .. }
             | Self::Read { term, .. }
             | Self::ReadReply { term, .. }
+            | Self::Fetch { term, .. }
+            | Self::Fetched { term, .. }
             | Self::TimeoutNow { term } => *term,
         }
     }
@@ -208,6 +239,8 @@ impl Message {
             }
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
             Self::ReadReply { index: Some(index), .. } => index.0,
+            Self::Fetch { at, .. } => at.0,
+            Self::Fetched { prev, last, .. } => prev.0.max(last.0),
             _ => 0,
         };
         self.term().0 <= NUMBER_MAX && index <= NUMBER_MAX
@@ -219,7 +252,9 @@ impl Message {
                 Head::Snapshot { term, snapshot: piece.snapshot.head(), offset: piece.offset }
             }
             Self::PreVote { term, last, last_term } => Head::PreVote { term, last, last_term },
-            Self::PreVoteReply { term, granted } => Head::PreVoteReply { term, granted },
+            Self::PreVoteReply { term, granted, ahead } => {
+                Head::PreVoteReply { term, granted, ahead }
+            }
             Self::Vote { term, last, last_term, transfer } => {
                 Head::Vote { term, last, last_term, transfer }
             }
@@ -240,6 +275,10 @@ impl Message {
             Self::TimeoutNow { term } => Head::TimeoutNow { term },
             Self::Read { term, number } => Head::Read { term, number },
             Self::ReadReply { term, number, index } => Head::ReadReply { term, number, index },
+            Self::Fetch { term, at, at_term } => Head::Fetch { term, at, at_term },
+            Self::Fetched { term, prev, prev_term, last, last_term, .. } => {
+                Head::Fetched { term, prev, prev_term, last, last_term }
+            }
         }
     }
 }
@@ -247,7 +286,7 @@ impl Message {
 impl Wire for Message {
     fn class(&self) -> Class {
         match self {
-            Self::Append { .. } => Class::Bulk,
+            Self::Append { .. } | Self::Fetched { .. } => Class::Bulk,
             Self::Snapshot { .. } => Class::Snapshot,
             _ => Class::Urgent,
         }
@@ -256,7 +295,7 @@ impl Wire for Message {
     fn encode(&self, to: &mut Encoder<'_>) {
         to.value(&self.head());
         match self {
-            Self::Append { views, .. } => views.encode(to),
+            Self::Append { views, .. } | Self::Fetched { views, .. } => views.encode(to),
             Self::Snapshot { piece, .. } => to.attach(Attachment::new(piece.bytes.clone())),
             _ => {}
         }
@@ -265,17 +304,15 @@ impl Wire for Message {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(match from.value("raft message")? {
             Head::PreVote { term, last, last_term } => Self::PreVote { term, last, last_term },
-            Head::PreVoteReply { term, granted } => Self::PreVoteReply { term, granted },
+            Head::PreVoteReply { term, granted, ahead } => {
+                Self::PreVoteReply { term, granted, ahead }
+            }
             Head::Vote { term, last, last_term, transfer } => {
                 Self::Vote { term, last, last_term, transfer }
             }
             Head::VoteReply { term, granted } => Self::VoteReply { term, granted },
             Head::Append { term, prev, prev_term, commit } => {
-                let views = Views::decode(from)?;
-                let first = views.as_slice().first();
-                if first.is_some_and(|view| prev.0.checked_add(1) != Some(view.first().0)) {
-                    return Err(WireError::Rule { field: "prev", rule: "is before the first" });
-                }
+                let views = views_after(prev, from)?;
                 Self::Append { term, prev, prev_term, commit, views }
             }
             Head::Appended { term, matched } => Self::Appended { term, matched },
@@ -296,6 +333,21 @@ impl Wire for Message {
             Head::TimeoutNow { term } => Self::TimeoutNow { term },
             Head::Read { term, number } => Self::Read { term, number },
             Head::ReadReply { term, number, index } => Self::ReadReply { term, number, index },
+            Head::Fetch { term, at, at_term } => Self::Fetch { term, at, at_term },
+            Head::Fetched { term, prev, prev_term, last, last_term } => {
+                let views = views_after(prev, from)?;
+                Self::Fetched { term, prev, prev_term, last, last_term, views }
+            }
         })
     }
+}
+
+/// Entries that follow `prev`.
+fn views_after(prev: Index, from: &mut Decoder<'_>) -> Result<Views, WireError> {
+    let views = Views::decode(from)?;
+    let first = views.as_slice().first();
+    if first.is_some_and(|view| prev.0.checked_add(1) != Some(view.first().0)) {
+        return Err(WireError::Rule { field: "prev", rule: "is before the first" });
+    }
+    Ok(views)
 }

@@ -12,6 +12,7 @@ use quorate_transport::{
 use crate::batch::Proposals;
 use crate::config::Config;
 use crate::error::Error;
+use crate::fetch::Offer;
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::members::Members;
@@ -46,6 +47,10 @@ pub struct Raft {
     /// Until when it gives no vote, where leases are on.
     pub(crate) bound_until: Time,
     pub(crate) reads_here: ReadsHere,
+    /// Campaigns in a row without a leader heard.
+    pub(crate) lonely: u32,
+    /// From whom it gets what it lacks.
+    pub(crate) fetching: Option<NodeId>,
     /// When to campaign, unless leading.
     pub(crate) election_at: Time,
     /// The timeout drawn for the present role, in nanoseconds.
@@ -127,6 +132,8 @@ impl Machine for Raft {
             contact: None,
             bound_until: Time::ZERO,
             reads_here: ReadsHere::new(start.incarnation),
+            lonely: 0,
+            fetching: None,
             election_at: start.now + config.election_timeout_max,
             election_span: 0,
             matched: Index::ZERO,
@@ -241,6 +248,12 @@ impl Raft {
             peers,
             stats: self.stats,
         }
+    }
+
+    /// What it has counted since its start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
     }
 
     /// The role it plays.
@@ -403,8 +416,15 @@ impl Raft {
             Message::PreVote { term, last, last_term } => {
                 return self.on_pre_vote(now, from, term, (last, last_term), out);
             }
-            Message::PreVoteReply { term, granted } => {
-                return self.on_pre_vote_reply(now, from, term, granted, out);
+            Message::PreVoteReply { term, granted, ahead } => {
+                return self.on_pre_vote_reply(now, from, (term, granted, ahead), out);
+            }
+            Message::Fetch { at, at_term, .. } => {
+                return self.on_fetch(now, from, at, at_term, out);
+            }
+            Message::Fetched { prev, prev_term, last, last_term, views, .. } => {
+                let (prev, last) = ((prev, prev_term), (last, last_term));
+                return self.on_fetched(now, from, Offer { prev, last, views }, out);
             }
             Message::Vote { term, last, last_term, transfer } => {
                 return self.on_vote(now, from, term, (last, last_term), transfer, out);
@@ -457,7 +477,11 @@ impl Raft {
             Message::ReadReply { number, index, .. } => {
                 self.on_read_reply(from, number, index, out);
             }
-            Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Vote { .. } => {}
+            Message::PreVote { .. }
+            | Message::PreVoteReply { .. }
+            | Message::Vote { .. }
+            | Message::Fetch { .. }
+            | Message::Fetched { .. } => {}
         }
     }
 

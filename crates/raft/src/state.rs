@@ -26,6 +26,8 @@ impl Raft {
         into.option(self.contact.map(|at| now.since(at).min(stale).as_nanos() as u64));
         into.u64(self.bound_until.since(now).as_nanos() as u64);
         self.reads_here.digest(now, into);
+        into.u64(u64::from(self.lonely.min(2)));
+        into.option(self.fetching.map(node));
         into.u64(self.matched.0);
         into.bool(self.ack_due);
         into.u64(self.commit.0);

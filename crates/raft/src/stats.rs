@@ -16,6 +16,8 @@ pub struct Stats {
     pub campaigns: u64,
     /// Elections won.
     pub elections_won: u64,
+    /// Entries got from a peer while there was no leader.
+    pub fetched: u64,
     /// Leaderships given up because no majority was heard.
     pub quorum_lost: u64,
     /// Leaderships given up because the own disk or state machine made no progress.

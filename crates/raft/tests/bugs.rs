@@ -201,10 +201,10 @@ fn row_11_a_vote_that_comes_twice_counts_once() {
     let mut stage = stage(5);
     stage.timer(N1);
     for _ in 0..4 {
-        stage.inject(N2, N1, Message::PreVoteReply { term: Term(1), granted: true });
+        stage.inject(N2, N1, Message::PreVoteReply { term: Term(1), granted: true, ahead: false });
     }
     assert_eq!(stage.node(N1).role_name(), RoleName::PreCandidate);
-    stage.inject(N3, N1, Message::PreVoteReply { term: Term(1), granted: true });
+    stage.inject(N3, N1, Message::PreVoteReply { term: Term(1), granted: true, ahead: false });
     stage.sync(N1);
     for _ in 0..4 {
         stage.inject(N2, N1, Message::VoteReply { term: Term(1), granted: true });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{Batch, Index, Members, Message, Piece, Record, Snapshot, Term};
+use quorate_raft::{Batch, Index, Members, Message, Piece, Record, Snapshot, Term, Views};
 use quorate_transport::{
     Attachment, Attachments, Frame, Key, NodeId, Rng, SnapshotId, Wire, decode_message,
     decode_record, encode_message, encode_record,
@@ -71,6 +71,16 @@ fn good_frames() -> Vec<Frame> {
     let messages = [
         Message::Vote { term: Term(3), last: Index(9), last_term: Term(2), transfer: true },
         Message::Appended { term: Term(3), matched: Index(300) },
+        Message::ReadReply { term: Term(3), number: 7, index: Some(Index(300)) },
+        Message::PreVoteReply { term: Term(3), granted: false, ahead: true },
+        Message::Fetched {
+            term: Term(3),
+            prev: Index(4),
+            prev_term: Term(1),
+            last: Index(300),
+            last_term: Term(2),
+            views: Views::None,
+        },
         Message::Snapshot {
             term: Term(3),
             piece: Box::new(Piece { snapshot: snapshot.clone(), offset: 0, bytes }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_raft::{
-    Config, Index, Message, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
+    Change, Config, Index, Message, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
 };
 use quorate_sim::laws::{Subject, check};
 use quorate_transport::{
@@ -25,9 +25,9 @@ fn message(rng: &mut Rng) -> Message {
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let index = Index(number(rng));
     let other = Index(number(rng));
-    match rng.below(14) {
+    match rng.below(18) {
         0 => Message::PreVote { term, last: index, last_term: Term(number(rng)) },
-        1 => Message::PreVoteReply { term, granted: rng.below(2) == 0 },
+        1 => Message::PreVoteReply { term, granted: rng.below(2) == 0, ahead: rng.below(2) == 0 },
         2 => {
             let transfer = rng.below(4) == 0;
             Message::Vote { term, last: index, last_term: Term(number(rng)), transfer }
@@ -59,12 +59,39 @@ fn message(rng: &mut Rng) -> Message {
             }
         }
         12 => Message::SnapshotReply { term, id, next: number(rng) },
+        13 => Message::Read { term, number: number(rng) },
+        14 => {
+            let index = (rng.below(2) == 0).then_some(index);
+            Message::ReadReply { term, number: number(rng), index }
+        }
+        15 => Message::Fetch { term, at: index, at_term: Term(number(rng)) },
+        16 => {
+            let (prev_term, last_term) = (Term(number(rng)), Term(number(rng)));
+            let views = Views::None;
+            Message::Fetched { term, prev: index, prev_term, last: other, last_term, views }
+        }
         _ => Message::TimeoutNow { term },
     }
 }
 
+fn change(rng: &mut Rng) -> Change {
+    let mut node = || NodeId(1 + rng.below(5));
+    let (node, new, address) = (node(), node(), String::new());
+    match rng.below(6) {
+        0 => Change::Add { node, address },
+        1 => Change::AddLearner { node, address },
+        2 => Change::Remove { node },
+        3 => Change::Replace { old: node, new, address },
+        4 => Change::Become { voters: vec![node, new], learners: Vec::new() },
+        _ => Change::Cancel,
+    }
+}
+
 fn request(rng: &mut Rng) -> Request {
-    match rng.below(8) {
+    match rng.below(11) {
+        8 => Request::Change(change(rng)),
+        9 => Request::ReadHere { within: std::time::Duration::from_nanos(rng.below(1_000_000)) },
+        10 => Request::ForgetLeader,
         0 => Request::Read,
         1 => Request::Applied { index: Index(number(rng)) },
         2 => {

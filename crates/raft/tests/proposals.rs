@@ -66,7 +66,7 @@ impl Node {
         self.now = self.cell.deadline().expect("a follower has one");
         self.cell.handle(self.now, Input::Timer, &mut self.hands);
         let term = Term(self.cell.machine().term().0 + 1);
-        self.hear(voter, Message::PreVoteReply { term, granted: true });
+        self.hear(voter, Message::PreVoteReply { term, granted: true, ahead: false });
         self.hear(voter, Message::VoteReply { term, granted: true });
         assert!(self.cell.machine().is_leader());
     }

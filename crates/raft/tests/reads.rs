@@ -180,7 +180,11 @@ fn whoever_has_answered_a_heartbeat_elects_nobody_else_for_a_timeout() {
             stage.start(N2);
         }),
         ("a late word of a higher term", |stage| {
-            stage.inject(N3, N2, Message::PreVoteReply { term: Term(5), granted: false });
+            stage.inject(
+                N3,
+                N2,
+                Message::PreVoteReply { term: Term(5), granted: false, ahead: false },
+            );
         }),
     ];
     for (what, happens) in cases {

@@ -552,7 +552,8 @@ impl System for Group {
             self.configurations.r23_one_at_a_time(term, raft.members_index(), known)?;
             sometimes!(raft.members().is_joint(), "a configuration was joint");
             sometimes!(!raft.members().is_voter(node), "a leader was removed");
-            sometimes!(raft.status().stats.lease_reads > 0, "a lease answered a read");
+            sometimes!(raft.stats().lease_reads > 0, "a lease answered a read");
+            sometimes!(raft.stats().fetched > 0, "a leader got entries from a peer before");
             self.check_complete(raft)?;
         }
         self.check_log(node, raft)

@@ -1,0 +1,102 @@
+//! While no leader can be elected: a node that reaches a majority, and lacks entries that others
+//! have, gets them from a peer. Raft alone waits for ever when the only node that everybody reaches
+//! has not the newest log.
+//!
+//! It is safe to take over the log of any peer, even in part, as long as that log is more up to date
+//! in the sense of Raft §5.4.1. What is given up are entries that are not in it. Had one of them been
+//! committed, in a term `t`, then every later leader would have it, and so every log that ends in a
+//! later term; and a log that ends in `t` too and is longer begins with the same entries. What is
+//! kept is all that the two logs share.
+
+use quorate_transport::{NodeId, Outbox, Time};
+
+use crate::batch::{View, Views};
+use crate::log::Fit;
+use crate::message::Message;
+use crate::raft::{Raft, Role};
+use crate::types::{Index, Term};
+
+type Out<'a> = &'a mut Outbox<Raft>;
+
+/// From its second campaign in a row on a node asks for what it lacks: the first one nearly always
+/// ends with a leader.
+const LONELY: u32 = 2;
+
+/// Entries after `prev` of a log that ends in `last`.
+pub(crate) struct Offer {
+    pub(crate) prev: (Index, Term),
+    pub(crate) last: (Index, Term),
+    pub(crate) views: Views,
+}
+
+impl Raft {
+    /// A voter refuses, for it has more.
+    pub(crate) fn on_ahead(&mut self, from: NodeId, out: Out<'_>) {
+        let waits = matches!(self.role, Role::PreCandidate { .. });
+        if waits && self.lonely >= LONELY && self.fetching.is_none() {
+            self.fetching = Some(from);
+            self.fetch((self.log.last(), self.log.last_term()), out);
+        }
+    }
+
+    fn fetch(&self, (at, at_term): (Index, Term), out: Out<'_>) {
+        if let Some(from) = self.fetching {
+            out.send_eager(from, Message::Fetch { term: self.term, at, at_term }); // only asks
+        }
+    }
+
+    pub(crate) fn on_fetch(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        at: Index,
+        at_term: Term,
+        out: Out<'_>,
+    ) {
+        if self.is_loyal(now) {
+            return; // the leader will see to it
+        }
+        let prev = self.log.last_at_most(at, at_term);
+        let Some(prev_term) = self.log.term_at(prev) else {
+            return; // compacted: it takes a leader to send a snapshot
+        };
+        let views = self.log.run(prev.next(), self.config.append_bytes_max);
+        let (term, last, last_term) = (self.term, self.log.last(), self.log.last_term());
+        // It tells what is here, and promises nothing.
+        out.send_eager(from, Message::Fetched { term, prev, prev_term, last, last_term, views });
+    }
+
+    pub(crate) fn on_fetched(&mut self, now: Time, from: NodeId, offer: Offer, out: Out<'_>) {
+        let waits = matches!(self.role, Role::PreCandidate { .. });
+        if !waits || self.fetching != Some(from) {
+            return;
+        }
+        let Offer { prev: (prev, prev_term), last: (last, last_term), views } = offer;
+        let ahead = (last_term, last) > (self.log.last_term(), self.log.last());
+        let within = views.last().is_none_or(|end| end <= last);
+        let fits = prev <= self.commit || self.log.term_at(prev) == Some(prev_term);
+        if !ahead || !within || last_term > self.term {
+            self.fetching = None; // another may have more; a later term is learnt by voting
+            return;
+        }
+        if !fits {
+            let at = self.log.last_at_most(prev.previous(), prev_term);
+            let at_term = self.log.term_at(at).unwrap_or(Term::ZERO);
+            return self.fetch((at, at_term), out);
+        }
+        let new = match self.log.fit(&views, self.commit) {
+            Fit::All => views,
+            Fit::New(new) => new,
+            Fit::Known | Fit::Contradiction(_) => {
+                self.fetching = None;
+                return;
+            }
+        };
+        self.stats.fetched += new.as_slice().iter().map(View::count).sum::<usize>() as u64;
+        self.append_views(new, out);
+        if self.log.last() < last {
+            return self.fetch((self.log.last(), self.log.last_term()), out);
+        }
+        self.campaign(now, out);
+    }
+}
