@@ -412,25 +412,9 @@ impl Raft {
             self.stats.refused += 1;
             return;
         }
-        match message {
-            Message::PreVote { term, last, last_term } => {
-                return self.on_pre_vote(now, from, term, (last, last_term), out);
-            }
-            Message::PreVoteReply { term, granted, ahead } => {
-                return self.on_pre_vote_reply(now, from, (term, granted, ahead), out);
-            }
-            Message::Fetch { at, at_term, .. } => {
-                return self.on_fetch(now, from, at, at_term, out);
-            }
-            Message::Fetched { prev, prev_term, last, last_term, views, .. } => {
-                let (prev, last) = ((prev, prev_term), (last, last_term));
-                return self.on_fetched(now, from, Offer { prev, last, views }, out);
-            }
-            Message::Vote { term, last, last_term, transfer } => {
-                return self.on_vote(now, from, term, (last, last_term), transfer, out);
-            }
-            _ => {}
-        }
+        let Some(message) = self.on_election_message(now, from, message, out) else {
+            return;
+        };
         let term = message.term();
         if term > self.term {
             self.become_follower(now, term, out);
@@ -483,6 +467,34 @@ impl Raft {
             | Message::Fetch { .. }
             | Message::Fetched { .. } => {}
         }
+    }
+
+    /// Those whose term is not simply to be followed; any other is given back.
+    fn on_election_message(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: Message,
+        out: Out<'_>,
+    ) -> Option<Message> {
+        match message {
+            Message::PreVote { term, last, last_term } => {
+                self.on_pre_vote(now, from, term, (last, last_term), out);
+            }
+            Message::PreVoteReply { term, granted, ahead } => {
+                self.on_pre_vote_reply(now, from, (term, granted, ahead), out);
+            }
+            Message::Vote { term, last, last_term, transfer } => {
+                self.on_vote(now, from, term, (last, last_term), transfer, out);
+            }
+            Message::Fetch { at, at_term, .. } => self.on_fetch(now, from, at, at_term, out),
+            Message::Fetched { prev, prev_term, last, last_term, views, .. } => {
+                let (prev, last) = ((prev, prev_term), (last, last_term));
+                self.on_fetched(now, from, Offer { prev, last, views }, out);
+            }
+            other => return Some(other),
+        }
+        None
     }
 
     /// Whoever leads a former term, or follows its leader, is told so; anything else of one means
