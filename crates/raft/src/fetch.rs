@@ -2,11 +2,11 @@
 //! have, gets them from a peer. Raft alone waits for ever when the only node that everybody reaches
 //! has not the newest log.
 //!
-//! It is safe to take over the log of any peer, even in part, as long as that log is more up to date
-//! in the sense of Raft §5.4.1. What is given up are entries that are not in it. Had one of them been
-//! committed, in a term `t`, then every later leader would have it, and so every log that ends in a
-//! later term; and a log that ends in `t` too and is longer begins with the same entries. What is
-//! kept is all that the two logs share.
+//! It is safe to take over the log of any peer, even in part, as long as that log is more up to
+//! date in the sense of Raft §5.4.1. What is given up are entries that are not in it. Had one of
+//! them been committed, in a term `t`, then every later leader would have it, and so would every
+//! log that ends in a later term; and a log that ends in `t` too and is longer begins with the same
+//! entries. What is kept is all that the two logs share.
 
 use quorate_transport::{NodeId, Outbox, Time};
 

@@ -10,6 +10,7 @@ mod workspace_readme {}
 
 mod batch;
 mod config;
+mod dispatch;
 mod election;
 mod error;
 mod fetch;

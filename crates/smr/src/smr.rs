@@ -453,7 +453,8 @@ fn refusal(reply: &raft::Reply) -> Reply {
             R::TransferFailed => Rejection::TransferFailed,
             R::Replaced => Rejection::NotLeader { leader: None },
             R::Busy | R::NotReady | R::Transferring | R::BadIndex | R::Store => Rejection::Busy,
-            R::Changing | R::Cancelled | R::BadChange { .. } | R::Lagging { .. } => Rejection::Busy, // never asked for
+            // Never asked for.
+            R::Changing | R::Cancelled | R::BadChange { .. } | R::Lagging { .. } => Rejection::Busy,
         }),
         _ => Reply::Unknown,
     }

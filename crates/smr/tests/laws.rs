@@ -51,7 +51,7 @@ fn message(rng: &mut Rng) -> Message {
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let (index, other) = (Index(number(rng)), Index(number(rng)));
     match rng.below(10) {
-        0 => Message::PreVoteReply { term, granted: rng.below(2) == 0 },
+        0 => Message::PreVoteReply { term, granted: rng.below(2) == 0, ahead: false },
         1 | 2 => Message::VoteReply { term, granted: rng.below(4) > 0 },
         3 => {
             let (prev_term, views) = (Term(number(rng)), Views::None);

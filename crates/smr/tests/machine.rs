@@ -105,7 +105,9 @@ impl One {
         for _ in 0..4 {
             for (to, message) in std::mem::take(&mut self.world.sent) {
                 let reply = match message {
-                    Message::PreVote { term, .. } => Message::PreVoteReply { term, granted: true },
+                    Message::PreVote { term, .. } => {
+                        Message::PreVoteReply { term, granted: true, ahead: false }
+                    }
                     Message::Vote { term, .. } => Message::VoteReply { term, granted: true },
                     Message::Append { term, .. } => {
                         let matched = self.cell.machine().status().raft.last;
