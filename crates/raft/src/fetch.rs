@@ -41,7 +41,7 @@ impl Raft {
 
     fn fetch(&self, (at, at_term): (Index, Term), out: Out<'_>) {
         if let Some(from) = self.fetching {
-            out.send_eager(from, Message::Fetch { term: self.term, at, at_term }); // only asks
+            out.send_after(self.vote_ticket, from, Message::Fetch { term: self.term, at, at_term });
         }
     }
 
@@ -62,8 +62,8 @@ impl Raft {
         };
         let views = self.log.run(prev.next(), self.config.append_bytes_max);
         let (term, last, last_term) = (self.term, self.log.last(), self.log.last_term());
-        // It tells what is here, and promises nothing.
-        out.send_eager(from, Message::Fetched { term, prev, prev_term, last, last_term, views });
+        let reply = Message::Fetched { term, prev, prev_term, last, last_term, views };
+        out.send_after(self.vote_ticket, from, reply);
     }
 
     pub(crate) fn on_fetched(&mut self, now: Time, from: NodeId, offer: Offer, out: Out<'_>) {

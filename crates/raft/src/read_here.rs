@@ -102,8 +102,9 @@ impl Raft {
         }
         let (term, number) = (self.term, self.reads_here.number);
         match self.leader.filter(|leader| *leader != self.node) {
-            // It promises nothing.
-            Some(leader) => out.send_eager(leader, Message::Read { term, number }),
+            Some(leader) => {
+                out.send_after(self.vote_ticket, leader, Message::Read { term, number });
+            }
             None => self.give_up_reads(out),
         }
     }
