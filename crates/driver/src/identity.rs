@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use quorate_transport::{ClusterId, Incarnation, NodeId};
 use thiserror::Error;
@@ -16,7 +17,8 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
-    /// This life: one more than the last that began here.
+    /// This life: one more than the last that began here, of a directory that is told apart from
+    /// any that the node had before.
     pub incarnation: Incarnation,
 }
 
@@ -72,12 +74,16 @@ impl Identity {
                 }
                 found.incarnation
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Incarnation(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Incarnation::of(birth(directory).map_err(disk)?, 0)
+            }
             Err(error) => return Err(disk(error)),
         };
         // A life after the last there can be means that the file is not what was written.
-        let next = last.0.checked_add(1).ok_or_else(|| IdentityError::Malformed(path.clone()))?;
-        let identity = Self { cluster, node, incarnation: Incarnation(next) };
+        let next = last.life().checked_add(1);
+        let next = next.ok_or_else(|| IdentityError::Malformed(path.clone()))?;
+        let incarnation = Incarnation::of(last.birth(), next);
+        let identity = Self { cluster, node, incarnation };
         identity.write(directory, &path).map_err(disk)?;
         Ok(identity)
     }
@@ -91,6 +97,15 @@ impl Identity {
         fs::rename(&fresh, path)?;
         fs::File::open(directory)?.sync_all()
     }
+}
+
+/// When a directory is first used, in seconds, as its file system has it: no two directories that a
+/// node of one name ever has are alike, and later ones are greater.
+fn birth(directory: &Path) -> io::Result<u32> {
+    let probe = directory.join("identity.new");
+    let made = fs::File::create(&probe)?.metadata()?.modified()?;
+    let since = made.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(u32::try_from(since.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
 /// What an identity file says, if it is one and whole.
@@ -114,8 +129,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let begin =
             |cluster, node| Identity::begin(directory.path(), ClusterId(cluster), NodeId(node));
-        assert_eq!(begin(7, 1).unwrap().incarnation, Incarnation(1));
-        assert_eq!(begin(7, 1).unwrap().incarnation, Incarnation(2));
+        let (first, second) = (begin(7, 1).unwrap(), begin(7, 1).unwrap());
+        assert_eq!((first.incarnation.life(), second.incarnation.life()), (1, 2));
+        assert_eq!(first.incarnation.birth(), second.incarnation.birth());
+        assert!(first.incarnation.birth() > 1_600_000_000, "when it was made");
         assert!(matches!(begin(8, 1), Err(IdentityError::Other { .. })));
         assert!(matches!(begin(7, 2), Err(IdentityError::Other { .. })));
         let cut = "cluster 7\nnode 1\nincarnation 1";

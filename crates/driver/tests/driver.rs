@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quorate_driver::{Driver, DriverError, Gone, Handle, Identity, Options, Refused};
-use quorate_transport::{ClusterId, Incarnation, Key, NodeId};
+use quorate_transport::{ClusterId, Key, NodeId};
 use quorate_wal::WalError;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -257,7 +257,7 @@ fn a_restart_goes_on_with_tickets_and_lives() {
         for life in 1..=4 {
             let identity =
                 Identity::begin(directory.path(), ClusterId(1), NodeId(1)).expect("a fresh life");
-            assert_eq!(identity.incarnation, Incarnation(life));
+            assert_eq!(u64::from(identity.incarnation.life()), life);
             let (driver, handle) = disks.start(life, small_journal()).unwrap();
             assert_eq!(numbers(&handle).await, (1..life).collect::<Vec<_>>());
             assert_eq!(handle.request(Ask::Write(life)).await, Ok(Told::Ticket(life)));

@@ -167,7 +167,7 @@ impl<S: StateMachine> Exporter<S> {
         text.gauge("quorate_build_info", "The version that runs; always 1.", &version, 1.0)?;
         let seconds = self.uptime().as_secs_f64();
         text.gauge("quorate_uptime_seconds", "How long this life has lasted.", &[], seconds)?;
-        let generation = self.identity.incarnation.0;
+        let generation = u64::from(self.identity.incarnation.life());
         let help = "Which life of the node this is.";
         text.gauge("quorate_generation", help, &[], generation as f64)?;
         let (host, journal) = (stats.host, stats.journal);

@@ -48,7 +48,7 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
         .with_context(|| format!("cannot listen on {} for clients", config.client_listen))?;
     tracing::info!(
         node = config.node.0,
-        life = node.identity().incarnation.0,
+        life = node.identity().incarnation.life(),
         peers = %node.address(),
         clients = %clients.local_addr()?,
         "serving"

@@ -306,7 +306,7 @@ async fn members(machines: &Machines) -> Answer {
         standing: member.standing.to_string(),
         milliphi: (member.phi.max(0.0) * 1000.0) as u64,
         heartbeat_ms: member.last_heartbeat.map(|ago| ago.as_millis() as u64),
-        generation: member.incarnation.0,
+        generation: member.incarnation.life().into(),
     };
     Answer::Members(members.into_iter().map(info).collect())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_node::{Builder, Cluster, Lifecycle, Node, NodeError, Resource, Standing};
 use quorate_smr::{Outputs, Pieces, RestoreError, StateMachine};
-use quorate_transport::{ClusterId, Incarnation, NodeId};
+use quorate_transport::{ClusterId, NodeId};
 use quorate_txn::{AbortReason, Reply, Request, TxnId, Vote};
 
 /// A state that nothing changes.
@@ -65,7 +65,7 @@ fn a_node_lives_stops_and_lives_again_as_the_next_generation() {
         for generation in 1..=3 {
             let node =
                 Builder::new(&cluster, NodeId(1), directory.path(), Nothing).start().unwrap();
-            assert_eq!(node.identity().incarnation, Incarnation(generation));
+            assert_eq!(node.identity().incarnation.life(), generation);
             assert_eq!(node.address().to_string(), cluster.members()[&NodeId(1)]);
             let mut lifecycle = node.lifecycle();
             assert_eq!(*lifecycle.borrow(), Lifecycle::Active);
@@ -91,7 +91,7 @@ fn what_cannot_start_says_why() {
         let address = build(&nowhere, 1).unwrap_err();
         assert_eq!(address.to_string(), "member n1: `nowhere` is no address to listen on");
         let node = build(&cluster, 1).unwrap();
-        assert_eq!(node.identity().incarnation, Incarnation(1), "nobody lived here before");
+        assert_eq!(node.identity().incarnation.life(), 1, "nobody lived here before");
         let twice = build(&cluster, 1).unwrap_err();
         assert!(matches!(twice, NodeError::Start { .. }), "{twice}");
         node.stop().await.unwrap();

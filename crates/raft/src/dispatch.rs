@@ -10,11 +10,14 @@ type Out<'a> = &'a mut Outbox<Raft>;
 
 impl Raft {
     pub(crate) fn on_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
-        let from = from.node;
-        if !self.may_hear(from, &message) || !message.is_plausible() {
+        if !self.may_hear(from.node, &message) || !message.is_plausible() {
             self.stats.refused += 1;
             return;
         }
+        if !self.may_believe(from, &message, out) || !self.note_life(from, &message, out) {
+            return;
+        }
+        let from = from.node;
         let Some(message) = self.on_election_message(now, from, message, out) else {
             return;
         };
@@ -67,6 +70,7 @@ impl Raft {
             Message::PreVote { .. }
             | Message::PreVoteReply { .. }
             | Message::Vote { .. }
+            | Message::Disowned { .. }
             | Message::Fetch { .. }
             | Message::Fetched { .. } => {}
         }
@@ -95,6 +99,7 @@ impl Raft {
                 let (prev, last) = ((prev, prev_term), (last, last_term));
                 self.on_fetched(now, from, Offer { prev, last, views }, out);
             }
+            Message::Disowned { birth, lost, .. } => self.on_disowned(birth, lost, out),
             other => return Some(other),
         }
         None

@@ -30,6 +30,8 @@ pub(crate) struct Leader {
     sides: (usize, usize),
     /// It may ask for another step, or somebody who has left is still told so.
     pub(crate) members_open: bool,
+    /// Disks of members were heard of that no configuration may name yet.
+    pub(crate) births_open: bool,
     pub(crate) waiting: Waiting,
     /// The empty entry of this term: reads wait until it is committed.
     pub(crate) first: Index,
@@ -82,6 +84,7 @@ impl Raft {
             own: Part::default(),
             sides: (0, 0),
             members_open: true,
+            births_open: false,
             waiting: Waiting::default(),
             first,
             heartbeat_at: now,

@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod follower;
 mod handover;
+mod identity;
 mod leader;
 mod log;
 mod members;

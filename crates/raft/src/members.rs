@@ -25,6 +25,7 @@ pub struct Members {
     learners: Vec<NodeId>,
     target: Option<Target>,
     addresses: BTreeMap<NodeId, String>,
+    births: BTreeMap<NodeId, u32>,
 }
 
 /// What a group becomes once the learners among its voters have caught up.
@@ -166,6 +167,13 @@ impl Members {
         self.addresses.get(&node).map(String::as_str)
     }
 
+    /// Which data directory the group knows a node by, where it does: what comes from another under
+    /// its name is not believed.
+    #[must_use]
+    pub fn birth(&self, node: NodeId) -> Option<u32> {
+        self.births.get(&node).copied()
+    }
+
     /// True between the two steps of a change of several voters.
     #[must_use]
     pub fn is_joint(&self) -> bool {
@@ -253,10 +261,20 @@ impl Members {
         Self { voters, outgoing, learners, target: None, ..self }.forget_strangers()
     }
 
-    /// Keeps the addresses of members alone.
+    /// The same with the data directories of these members, unless they are known already.
+    pub(crate) fn with_births(&self, births: impl Iterator<Item = (NodeId, u32)>) -> Self {
+        let mut next = self.clone();
+        for (node, birth) in births.filter(|(node, birth)| *birth > 0 && self.contains(*node)) {
+            next.births.entry(node).or_insert(birth);
+        }
+        next
+    }
+
+    /// Keeps what is known of members alone.
     fn forget_strangers(mut self) -> Self {
         let nodes = self.nodes();
         self.addresses.retain(|node, _| nodes.contains(node));
+        self.births.retain(|node, _| nodes.contains(node));
         self
     }
 
@@ -330,6 +348,7 @@ impl Members {
             ("a voter is no learner", apart(&self.voters, &self.learners)),
             ("what is waited for can come", self.target.as_ref().is_none_or(waits)),
             ("addresses are of members, 256 bytes at most", self.addresses.iter().all(named)),
+            ("births are of members", self.births.keys().all(|node| self.contains(*node))),
         ];
         match rules.into_iter().find(|(_, kept)| !kept) {
             Some((rule, _)) => Err(rule),
@@ -355,6 +374,13 @@ impl Members {
             named.sort_unstable();
             into.u64(named.len() as u64);
             named.into_iter().for_each(|node| into.u64(node));
+        }
+        let mut births: Vec<_> =
+            self.births.iter().map(|(node, birth)| (rename.node(*node).0, *birth)).collect();
+        births.sort_unstable();
+        for (node, birth) in births {
+            into.u64(node);
+            into.u64(birth.into());
         }
     }
 }

@@ -128,10 +128,16 @@ impl Raft {
     /// What follows from a configuration that is committed: the next step, or the answer.
     pub(crate) fn continue_change(&mut self, now: Time, out: Out<'_>) {
         let Role::Leader(leader) = &self.role else { return };
-        if !leader.members_open || self.members_index() > self.commit || self.commit < leader.first
-        {
+        let asks = leader.members_open || leader.births_open;
+        if !asks || self.members_index() > self.commit || self.commit < leader.first {
             return;
         }
+        if !self.members().is_changing()
+            && let Some(next) = self.births_to_note()
+        {
+            return self.append_members(now, next, out);
+        }
+        let Role::Leader(leader) = &self.role else { return };
         let members = self.members();
         let (within, last) = (self.config.election_timeout_min, self.log.last());
         let is_ready = |node: &NodeId| {

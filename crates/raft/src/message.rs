@@ -140,6 +140,16 @@ pub enum Message {
         /// The index; `None` where the leader cannot say now.
         index: Option<Index>,
     },
+    /// The group knows the receiver by another data directory, or it has lost what it had
+    /// acknowledged: nothing that it says is believed.
+    Disowned {
+        /// The sender's term.
+        term: Term,
+        /// The data directory that the receiver was seen to have.
+        birth: u32,
+        /// An entry that it had acknowledged and does not have.
+        lost: Option<Index>,
+    },
     /// While there is no leader: what does your log have after the place where ours agree? Changes
     /// nothing where it arrives.
     Fetch {
@@ -196,6 +206,7 @@ enum Head {
     TimeoutNow { term: Term },
     Read { term: Term, number: u64 },
     ReadReply { term: Term, number: u64, index: Option<Index> },
+    Disowned { term: Term, birth: u32, lost: Option<Index> },
     Fetch { term: Term, at: Index, at_term: Term },
     Fetched { term: Term, prev: Index, prev_term: Term, last: Index, last_term: Term },
 }
@@ -219,6 +230,7 @@ impl Message {
             | Self::SnapshotReply { term, .. }
             | Self::Read { term, .. }
             | Self::ReadReply { term, .. }
+            | Self::Disowned { term, .. }
             | Self::Fetch { term, .. }
             | Self::Fetched { term, .. }
             | Self::TimeoutNow { term } => *term,
@@ -275,6 +287,7 @@ impl Message {
             Self::TimeoutNow { term } => Head::TimeoutNow { term },
             Self::Read { term, number } => Head::Read { term, number },
             Self::ReadReply { term, number, index } => Head::ReadReply { term, number, index },
+            Self::Disowned { term, birth, lost } => Head::Disowned { term, birth, lost },
             Self::Fetch { term, at, at_term } => Head::Fetch { term, at, at_term },
             Self::Fetched { term, prev, prev_term, last, last_term, .. } => {
                 Head::Fetched { term, prev, prev_term, last, last_term }
@@ -333,6 +346,7 @@ impl Wire for Message {
             Head::TimeoutNow { term } => Self::TimeoutNow { term },
             Head::Read { term, number } => Self::Read { term, number },
             Head::ReadReply { term, number, index } => Self::ReadReply { term, number, index },
+            Head::Disowned { term, birth, lost } => Self::Disowned { term, birth, lost },
             Head::Fetch { term, at, at_term } => Self::Fetch { term, at, at_term },
             Head::Fetched { term, prev, prev_term, last, last_term } => {
                 let views = views_after(prev, from)?;

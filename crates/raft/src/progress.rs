@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use quorate_transport::{NodeId, Time};
+use quorate_transport::{Incarnation, NodeId, Time};
 
 use crate::members::Members;
 use crate::record::Snapshot;
@@ -91,6 +91,10 @@ pub(crate) struct Progress {
     /// Where it is no longer a member: until when it may still learn that.
     pub(crate) leaves: Option<Time>,
     catch_up: CatchUp,
+    /// The newest of its lives that was heard.
+    pub(crate) life: Incarnation,
+    /// The newest that acknowledged anything.
+    pub(crate) acked_in: Incarnation,
     /// Durable there and as in the leader's log.
     pub(crate) matched: Index,
     /// What to send next.
@@ -177,6 +181,8 @@ impl Progress {
                 took: None,
                 idle: false,
             },
+            life: Incarnation::default(),
+            acked_in: Incarnation::default(),
             matched: Index::ZERO,
             next,
             pace: Pace::Probe { waits: false },

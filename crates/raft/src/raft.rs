@@ -5,8 +5,8 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use quorate_transport::{
-    Digest, Input, LinkState, Machine, NodeId, Outbox, Rename, RequestId, RequestRange, Rng,
-    SnapshotId, Start, Ticket, Time,
+    Digest, Incarnation, Input, LinkState, Machine, NodeId, Outbox, Rename, RequestId,
+    RequestRange, Rng, SnapshotId, Start, Ticket, Time,
 };
 
 use crate::batch::Proposals;
@@ -27,6 +27,7 @@ use crate::types::{Index, Term};
 #[derive(Clone, Debug)]
 pub struct Raft {
     pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
     pub(crate) config: Config,
     pub(crate) rng: Rng,
 
@@ -120,6 +121,7 @@ impl Machine for Raft {
         config.validate(start.node)?;
         Ok(Self {
             node: start.node,
+            incarnation: start.incarnation,
             rng: Rng::new(start.seed),
             term: Term::ZERO,
             vote: None,

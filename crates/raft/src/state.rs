@@ -15,6 +15,7 @@ impl Raft {
     pub(crate) fn write_digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
         let node = |node| rename.node(node).0;
         into.u64(node(self.node));
+        into.u64(self.incarnation.birth().into());
         into.u64(self.rng.state());
         into.u64(self.term.0);
         into.option(self.vote.map(node));
@@ -82,6 +83,7 @@ impl Raft {
         into.option(leader.transfer.as_ref().map(|transfer| rename.node(transfer.to).0));
         leader.lease.digest(now, into);
         into.bool(leader.members_open);
+        into.bool(leader.births_open);
         into.u64(leader.waiting.ids().count() as u64);
         let mut peers: Vec<_> = leader.peers.iter().collect();
         peers.sort_by_key(|(peer, _)| rename.node(*peer));

@@ -40,6 +40,9 @@ pub struct Stats {
     pub configurations: u64,
     /// Snapshots taken over from a leader.
     pub snapshots_installed: u64,
+    /// Messages not believed: their sender has another disk than the group knows, or has lost what
+    /// it had acknowledged.
+    pub strangers: u64,
     /// Messages ignored: from strangers, implausible, or at odds with what is known to be true.
     pub refused: u64,
 }

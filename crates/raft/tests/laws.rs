@@ -25,7 +25,7 @@ fn message(rng: &mut Rng) -> Message {
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let index = Index(number(rng));
     let other = Index(number(rng));
-    match rng.below(18) {
+    match rng.below(19) {
         0 => Message::PreVote { term, last: index, last_term: Term(number(rng)) },
         1 => Message::PreVoteReply { term, granted: rng.below(2) == 0, ahead: rng.below(2) == 0 },
         2 => {
@@ -59,6 +59,10 @@ fn message(rng: &mut Rng) -> Message {
             }
         }
         12 => Message::SnapshotReply { term, id, next: number(rng) },
+        17 => {
+            let lost = (rng.below(2) == 0).then_some(index);
+            Message::Disowned { term, birth: 1 + rng.below(3) as u32, lost }
+        }
         13 => Message::Read { term, number: number(rng) },
         14 => {
             let index = (rng.below(2) == 0).then_some(index);

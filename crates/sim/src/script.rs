@@ -354,6 +354,8 @@ impl<'a, M: Machine> Script<'a, M> {
             player.hands.journal.retain(|(ticket, _)| *ticket <= durable);
         }
         if how == Crash::Disk {
+            let birth = player.incarnation.birth() + 1;
+            player.incarnation = Incarnation::of(birth, 0);
             player.hands.journal.clear();
             player.hands.released = Ticket::ZERO;
             player.snapshots.clear();
@@ -365,6 +367,13 @@ impl<'a, M: Machine> Script<'a, M> {
         player.hands.answers.clear();
         player.making = None;
         let _ = writeln!(self.story, "{node} is down");
+    }
+
+    /// A node that is down loses the records from a ticket on, as if an older copy of its disk had
+    /// been put in its place.
+    pub fn lose_records(&mut self, node: NodeId, from: Ticket) {
+        let player = self.players.get_mut(&node).expect("a node of the group");
+        player.hands.journal.retain(|(ticket, _)| *ticket < from);
     }
 
     /// A node that is down starts again from its journal.

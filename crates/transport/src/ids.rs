@@ -37,6 +37,8 @@ identity! {
 }
 identity! {
     /// One life of a node: greater at every start, so that words of a former life are recognised.
+    /// The upper half says when its data directory was made, so that an empty directory under an
+    /// old name is recognised too; the lower half counts the lives that began in it.
     Incarnation(u64), "i"
 }
 identity! {
@@ -56,6 +58,26 @@ identity! {
 identity! {
     /// One request of the local application to one machine, numbered consecutively by the host.
     RequestId(u64), "r"
+}
+
+impl Incarnation {
+    /// A life by the number `life`, in a data directory of this birth.
+    #[must_use]
+    pub const fn of(birth: u32, life: u32) -> Self {
+        Self((birth as u64) << 32 | life as u64)
+    }
+
+    /// Which data directory it lives in; 0 where that is not known.
+    #[must_use]
+    pub const fn birth(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// How many lives have begun there, with this one.
+    #[must_use]
+    pub const fn life(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 impl Ticket {
