@@ -142,6 +142,7 @@ impl Raft {
         let (within, last) = (self.config.election_timeout_min, self.log.last());
         let is_ready = |node: &NodeId| {
             members.voters().contains(node)
+                || *node == self.node
                 || leader.peers.get(*node).is_some_and(|peer| peer.is_caught_up(now, within, last))
         };
         let ready = match members.target() {

@@ -495,6 +495,23 @@ fn a_joining_node_waits_until_it_is_taken_in() {
 }
 
 #[test]
+fn a_leader_that_is_no_voter_and_is_to_be_one_again_waits_for_nobody() {
+    // Found by seed 2711: it looked for itself among its followers.
+    let mut stage = founded(3, 3);
+    ask(&mut stage, N1, Change::Demote { node: N1 });
+    let demoted = stage.node(N1).members_index();
+    while stage.node(N1).commit() < demoted {
+        assert!(run_one(&mut stage));
+    }
+    // It is committed, and the burst has not ended: n1 leads yet.
+    let all = Change::Become { voters: vec![N1, N2, N3], learners: vec![] };
+    let asked = ask(&mut stage, N1, all);
+    beat(&mut stage, N1, 4);
+    assert!(is_changed(&stage, N1, asked));
+    assert_eq!(members(&stage, N2), "1 2 3");
+}
+
+#[test]
 fn who_has_joined_makes_no_snapshot_that_knows_no_members() {
     // Found by seed 2522: the founding configuration is in nobody's log.
     let mut stage = founded(3, 4);
