@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use quorate_transport::NodeId;
+use quorate_transport::{NodeId, Time};
 
 use crate::error::Error;
 use crate::members::MEMBERS_MAX;
@@ -19,6 +19,10 @@ pub struct Config {
     /// How often a leader tells its followers that it lives. A third of `election_timeout_min` or
     /// less, so that one lost heartbeat ends no leadership. Default 50 ms.
     pub heartbeat_interval: Duration,
+    /// Heartbeats go out at whole multiples of `heartbeat_interval` of the node's own clock, sooner
+    /// than else but never later: all groups of one host wake it once an interval, and their
+    /// heartbeats to one peer leave in one write. For hosts of many groups. Default false.
+    pub heartbeats_together: bool,
     /// The least silence after which a follower asks for votes, and how long a voter stays true to
     /// a leader it has heard. Several round trips plus a slow sync; shorter fails over sooner and
     /// more often for nothing. Default 300 ms.
@@ -55,7 +59,8 @@ pub struct Config {
     /// next message. Default 1 MiB.
     pub append_bytes_max: usize,
     /// Entries sent to one follower and not yet acknowledged, in bytes; at least two batches, so
-    /// that a batch is never split. Default 8 MiB.
+    /// that a batch is never split. It is the most: a window grows from 256 KiB while answers come
+    /// quickly, and shrinks when they queue or something is lost. Default 8 MiB.
     pub window_bytes_max: usize,
     /// Appends sent to one follower and not yet acknowledged. Default 256.
     pub window_count_max: usize,
@@ -68,7 +73,8 @@ pub struct Config {
     /// Reads that wait for a round of heartbeats at most. Default 65,536 ranges.
     pub reads_max: usize,
     /// Payload of compacted entries kept in memory for slow followers, in bytes; one that is
-    /// slower gets a snapshot. Default 16 MiB.
+    /// slower gets a snapshot. While one gets a snapshot, what follows that is kept too, up to four
+    /// times as much. Default 16 MiB.
     pub keep_bytes_max: usize,
     /// Bytes of one piece of a snapshot. Default 256 KiB.
     pub snapshot_chunk_bytes: usize,
@@ -87,6 +93,7 @@ impl Config {
         Self {
             voters: voters.into_iter().collect(),
             heartbeat_interval: Duration::from_millis(50),
+            heartbeats_together: false,
             election_timeout_min: Duration::from_millis(300),
             election_timeout_max: Duration::from_millis(600),
             link_down_stagger: Duration::from_millis(10),
@@ -105,6 +112,14 @@ impl Config {
             keep_bytes_max: 16 << 20,
             snapshot_chunk_bytes: 256 << 10,
         }
+    }
+
+    pub(crate) fn next_heartbeat(&self, now: Time) -> Time {
+        if !self.heartbeats_together {
+            return now + self.heartbeat_interval;
+        }
+        let every = self.heartbeat_interval.as_nanos() as u64;
+        Time::from_nanos((now.as_nanos() / every + 1).saturating_mul(every))
     }
 
     /// Checks every rule.

@@ -21,7 +21,7 @@ impl Raft {
         }
     }
 
-    fn persist_vote(&mut self, out: Out<'_>) {
+    pub(crate) fn persist_vote(&mut self, out: Out<'_>) {
         self.vote_ticket = out.persist(Record::Vote { term: self.term, vote: self.vote });
     }
 

@@ -7,6 +7,9 @@
 //! them been committed, in a term `t`, then every later leader would have it, and so would every
 //! log that ends in a later term; and a log that ends in `t` too and is longer begins with the same
 //! entries. What is kept is all that the two logs share.
+//!
+//! A leader of the present term may count on entries that this node has acknowledged to it, though
+//! they be of earlier terms. Before it gives any up it enters a new term, as if it had voted.
 
 use quorate_transport::{NodeId, Outbox, Time};
 
@@ -92,6 +95,11 @@ impl Raft {
                 return;
             }
         };
+        let replaces = new.as_slice().first().is_some_and(|view| view.first() <= self.log.last());
+        if replaces {
+            (self.term, self.vote) = (self.term.next(), None);
+            self.persist_vote(out);
+        }
         self.stats.fetched += new.as_slice().iter().map(View::count).sum::<usize>() as u64;
         self.append_views(new, out);
         if self.log.last() < last {

@@ -56,7 +56,9 @@ impl Raft {
             leader.births_open = true;
         }
         let lost = match message {
-            Message::Conflict { prev, .. } if *prev <= progress.matched => {
+            Message::Conflict { term, prev, .. }
+                if *prev <= progress.matched && *term == self.term =>
+            {
                 (from.incarnation > progress.acked_in && *prev > Index::ZERO).then_some(*prev)
             }
             Message::Appended { .. } => {

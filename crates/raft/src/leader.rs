@@ -251,7 +251,7 @@ impl Raft {
     }
 
     pub(crate) fn on_appended(&mut self, now: Time, from: NodeId, matched: Index, out: Out<'_>) {
-        let last = self.log.last();
+        let (last, window_max) = (self.log.last(), self.config.window_bytes_max);
         let Some(progress) = self.progress(from) else {
             return;
         };
@@ -260,7 +260,7 @@ impl Raft {
             self.stats.refused += 1;
             return;
         }
-        let raised = progress.on_appended(matched);
+        let raised = progress.on_appended(now, matched, window_max);
         if progress.part.learner {
             progress.measure(now, last);
         }
@@ -306,7 +306,12 @@ impl Raft {
             return; // what it lacks is under way, and was overtaken
         }
         let agree = self.log.last_at_most(hint.0.min(prev.previous()), hint.1);
-        progress.become_probe(agree.next().min(prev));
+        let next = agree.next().min(prev);
+        if progress.pace == Pace::Replicate {
+            progress.on_loss(next)
+        } else {
+            progress.become_probe(next)
+        }
     }
 
     pub(crate) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: u64, out: Out<'_>) {
@@ -331,7 +336,7 @@ impl Raft {
                 Pace::Probe { .. } => progress.next,
                 _ => progress.matched.next(),
             };
-            progress.become_probe(next);
+            progress.on_loss(next);
         }
         if let Pace::Snapshot { snapshot, offset } = &progress.pace
             && overdue(progress.sent)
@@ -371,7 +376,7 @@ impl Raft {
             return;
         };
         leader.round += u64::from(fresh);
-        leader.heartbeat_at = now + self.config.heartbeat_interval;
+        leader.heartbeat_at = self.config.next_heartbeat(now);
         for (peer, progress) in leader.peers.iter_mut() {
             progress.commit_sent = progress.commit_sent.max(commit.min(progress.matched));
             let round = leader.round;
@@ -433,7 +438,7 @@ impl Raft {
         match state {
             LinkState::Up => progress.become_probe(progress.matched.next()),
             LinkState::Down | LinkState::Full => {
-                progress.become_probe(progress.matched.next());
+                progress.on_loss(progress.matched.next());
                 progress.pace = Pace::Probe { waits: true };
                 progress.sent = now;
             }

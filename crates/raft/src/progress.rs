@@ -84,6 +84,40 @@ struct CatchUp {
     idle: bool,
 }
 
+/// The window that every follower begins with, and the least it shrinks to.
+const WINDOW_FIRST: usize = 256 << 10;
+const WINDOW_LEAST: usize = 64 << 10;
+
+/// How many bytes may be under way: more while acknowledgements come about as soon as they ever
+/// did, less when they wait in a queue somewhere, or when what was sent is lost. [As Vegas does:
+/// Brakmo and Peterson, 1995]
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    bytes: usize,
+    /// The least round trip of late, in nanoseconds.
+    quick: u64,
+}
+
+impl Window {
+    fn on_acknowledged(&mut self, bytes: usize, took: Duration) {
+        let took = took.as_nanos() as u64;
+        // It forgets slowly: a route that has become longer is the measure of itself before long.
+        self.quick = took.min(self.quick.saturating_add(self.quick / 256 + 1));
+        let queued = took.saturating_sub(self.quick);
+        if queued <= self.quick + MILLISECOND {
+            self.bytes = self.bytes.saturating_add(bytes);
+        } else if queued > 8 * self.quick + 5 * MILLISECOND {
+            self.bytes = WINDOW_LEAST.max(self.bytes - self.bytes.min(bytes / 4));
+        }
+    }
+
+    fn on_loss(&mut self) {
+        self.bytes = WINDOW_LEAST.max(self.bytes / 2);
+    }
+}
+
+const MILLISECOND: u64 = 1_000_000;
+
 /// One follower, as its leader sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -102,6 +136,7 @@ pub(crate) struct Progress {
     pub(crate) pace: Pace,
     flights: VecDeque<Flight>,
     flight_bytes: usize,
+    window: Window,
     /// When it last said anything in this term.
     pub(crate) contact: Time,
     /// When something was last sent that a probe or a snapshot waits for.
@@ -188,6 +223,7 @@ impl Progress {
             pace: Pace::Probe { waits: false },
             flights: VecDeque::new(),
             flight_bytes: 0,
+            window: Window { bytes: WINDOW_FIRST, quick: u64::MAX },
             contact: now,
             sent: now,
             round: 0,
@@ -201,6 +237,17 @@ impl Progress {
         self.next = next.max(self.matched.next());
         self.pace = Pace::Probe { waits: false };
         self.clear_flights();
+    }
+
+    /// Something under way is lost, or its link is full.
+    pub(crate) fn on_loss(&mut self, next: Index) {
+        self.window.on_loss();
+        self.become_probe(next);
+    }
+
+    /// How many bytes may be under way.
+    pub(crate) fn window(&self, window_max: usize) -> usize {
+        self.window.bytes.min(window_max)
     }
 
     /// Sends all it has.
@@ -228,8 +275,9 @@ impl Progress {
         }
     }
 
-    /// Raises `matched`; false for a late or repeated acknowledgement.
-    pub(crate) fn on_appended(&mut self, matched: Index) -> bool {
+    /// Raises `matched`; false for a late or repeated acknowledgement. The window stays within
+    /// `window_max`.
+    pub(crate) fn on_appended(&mut self, now: Time, matched: Index, window_max: usize) -> bool {
         if matched <= self.matched {
             return false;
         }
@@ -237,6 +285,8 @@ impl Progress {
         self.next = self.next.max(matched.next());
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.last <= matched) {
             self.flight_bytes -= flight.bytes;
+            self.window.on_acknowledged(flight.bytes, now.since(flight.sent));
+            self.window.bytes = self.window.bytes.min(window_max);
         }
         true
     }
@@ -286,7 +336,8 @@ impl Progress {
         match &self.pace {
             Pace::Probe { waits } => !*waits,
             Pace::Replicate => {
-                self.flights.len() < window_count && self.flight_bytes < window_bytes
+                let window = self.window.bytes.min(window_bytes);
+                self.flights.len() < window_count && self.flight_bytes < window
             }
             Pace::Snapshot { .. } => false,
         }
@@ -332,6 +383,37 @@ mod tests {
     }
 
     #[test]
+    fn the_window_grows_while_acknowledgements_are_quick_and_shrinks_when_they_queue() {
+        let (most, ms) = (8 << 20, Duration::from_millis);
+        let mut progress = Progress::new(Index(1), Time::ZERO);
+        progress.become_replicate();
+        let mut now = Time::ZERO;
+        let mut trip = |progress: &mut Progress, last: u64, took| {
+            progress.on_sent(Index(last), 256 << 10, now);
+            now = now + took;
+            progress.on_appended(now, Index(last), most);
+            progress.window(most)
+        };
+        assert_eq!(progress.window(most), WINDOW_FIRST);
+        assert_eq!(trip(&mut progress, 1, ms(2)), 2 * WINDOW_FIRST);
+        (2..=40).for_each(|last| {
+            trip(&mut progress, last, ms(2));
+        });
+        assert_eq!(progress.window(most), most, "as much as is configured");
+        let full = trip(&mut progress, 41, ms(10));
+        assert_eq!(full, most, "somewhat later is no reason to shrink");
+        (42..=400).for_each(|last| {
+            trip(&mut progress, last, ms(40));
+        });
+        let queued = progress.window(most);
+        assert!(queued < most / 2, "{queued}");
+        progress.on_loss(Index(401));
+        assert_eq!(progress.window(most), (queued / 2).max(WINDOW_LEAST));
+        (0..20).for_each(|_| progress.on_loss(Index(401)));
+        assert_eq!(progress.window(most), WINDOW_LEAST);
+    }
+
+    #[test]
     fn the_window_is_bounded_and_empties_again() {
         let now = Time::ZERO;
         let mut progress = Progress::new(Index(1), now);
@@ -342,9 +424,9 @@ mod tests {
         }
         assert!(!progress.may_send(3, 100), "three under way");
         assert!(!progress.may_send(9, 30), "thirty bytes under way");
-        assert!(progress.on_appended(Index(2)));
-        assert!(!progress.on_appended(Index(2)), "a repeated acknowledgement changes nothing");
-        assert!(!progress.on_appended(Index(1)), "nor does a late one");
+        assert!(progress.on_appended(now, Index(2), 100));
+        assert!(!progress.on_appended(now, Index(2), 100), "a repeated one changes nothing");
+        assert!(!progress.on_appended(now, Index(1), 100), "nor does a late one");
         assert_eq!(progress.in_flight(), (10, 1));
         progress.become_probe(Index(1));
         assert_eq!(progress.in_flight(), (0, 0));

@@ -231,10 +231,14 @@ impl Raft {
     /// Where this node stands.
     #[must_use]
     pub fn status(&self) -> Status {
-        let peers = match &self.role {
-            Role::Leader(leader) => leader.peer_status(),
-            _ => Vec::new(),
+        let (peers, reads) = match &self.role {
+            Role::Leader(leader) => {
+                let peers = leader.peer_status(self.log.last(), self.config.window_bytes_max);
+                (peers, leader.reads.len())
+            }
+            _ => (Vec::new(), self.reads_here.len()),
         };
+        let open = self.intake.as_ref().map_or(0, Proposals::payload_len) as u64;
         Status {
             role: self.role_name(),
             term: self.term,
@@ -246,6 +250,10 @@ impl Raft {
             log_bytes: self.log.bytes_after(self.snapshots.index()),
             members: self.log.newest_members().1.clone(),
             members_index: self.log.newest_members().0,
+            pending: self.pending.iter().map(|pending| pending.ids.count() as usize).sum(),
+            uncommitted_bytes: self.log.bytes_after(self.commit) + open,
+            unapplied_bytes: self.unapplied_bytes(),
+            reads,
             peers,
             stats: self.stats,
         }
@@ -423,14 +431,21 @@ impl Raft {
         }
     }
 
-    fn resolve(&self, pending: &Pending, out: Out<'_>) {
+    fn resolve(&mut self, pending: &Pending, out: Out<'_>) {
         let is_other = |term: Term| term != pending.term;
         let reply = match self.log.term_at(pending.last) {
-            Some(term) if term == pending.term => Reply::Committed { first: pending.first, term },
+            Some(term) if term == pending.term => {
+                self.stats.committed += pending.ids.count();
+                Reply::Committed { first: pending.first, term }
+            }
             Some(_) if self.log.term_at(pending.first).is_some_and(is_other) => {
+                self.stats.replaced += pending.ids.count();
                 Reply::Rejected(Rejection::Replaced)
             }
-            _ => Reply::Unknown,
+            _ => {
+                self.stats.unknown += pending.ids.count();
+                Reply::Unknown
+            }
         };
         // A majority has it durably: what this node has not synced yet does not matter.
         out.answer_eager(pending.ids, reply);
@@ -487,11 +502,13 @@ impl Raft {
 }
 
 impl Leader {
-    fn peer_status(&self) -> Vec<PeerStatus> {
+    fn peer_status(&self, last: Index, window_max: usize) -> Vec<PeerStatus> {
         let status = |(node, progress): (NodeId, &crate::progress::Progress)| PeerStatus {
             node,
             matched: progress.matched,
+            lag: progress.matched.distance(last),
             in_flight_bytes: progress.in_flight().0,
+            window_bytes: progress.window(window_max),
             snapshot: matches!(progress.pace, crate::progress::Pace::Snapshot { .. }),
             voter: progress.part.counts(),
             rounds: progress.rounds(),

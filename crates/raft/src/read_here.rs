@@ -44,6 +44,11 @@ impl ReadsHere {
         self.waiting.front().map(|waiting| waiting.asked + patience)
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(crate) fn digest(&self, now: Time, into: &mut Digest) {
         let age = |at: Time| now.since(at).as_nanos() as u64;
         into.bool(self.due);

@@ -243,9 +243,24 @@ impl Raft {
         self.snapshots.clean = Some((ticket, snapshot.id));
         self.snapshots.current = Some((snapshot, ticket));
         // Some of what it covers stays, for followers that are a little behind.
-        let index = self.snapshots.index();
-        self.log.compact_keeping(index, self.config.keep_bytes_max as u64);
+        self.log.compact_keeping(self.pinned(), self.config.keep_bytes_max as u64);
         self.release_journal(out);
+    }
+
+    /// Up to where the log may be compacted: a follower that is getting an older snapshot needs what
+    /// follows that, or it would get one snapshot after the other.
+    fn pinned(&self) -> Index {
+        let index = self.snapshots.index();
+        let Role::Leader(leader) = &self.role else { return index };
+        let under_way = leader.peers.values().filter_map(|progress| match &progress.pace {
+            Pace::Snapshot { snapshot, .. } => Some(Index(snapshot.id.index)),
+            _ => None,
+        });
+        let most = 4 * self.config.keep_bytes_max as u64;
+        let near = |pin: &Index| {
+            self.log.bytes_upto(index).saturating_sub(self.log.bytes_upto(*pin)) <= most
+        };
+        under_way.filter(near).min().map_or(index, |pin| pin.min(index))
     }
 
     fn release_journal(&mut self, out: Out<'_>) {

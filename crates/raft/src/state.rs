@@ -109,6 +109,7 @@ impl Raft {
                 }
             }
             into.u64(progress.in_flight().1 as u64);
+            into.u64(progress.window(self.config.window_bytes_max) as u64);
         }
     }
 }

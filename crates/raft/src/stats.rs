@@ -24,6 +24,12 @@ pub struct Stats {
     pub progress_lost: u64,
     /// Entries taken in from the local application.
     pub proposed: u64,
+    /// Requests whose proposals were committed.
+    pub committed: u64,
+    /// Requests whose place another entry took.
+    pub replaced: u64,
+    /// Requests whose outcome could not be told.
+    pub unknown: u64,
     /// Proposals refused as busy.
     pub busy: u64,
     /// Reads answered from a lease.
@@ -54,8 +60,12 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// The last entry known to be durable there.
     pub matched: Index,
+    /// Entries of the leader's log that are not known to be there.
+    pub lag: u64,
     /// Bytes sent and not yet acknowledged.
     pub in_flight_bytes: usize,
+    /// How many may be.
+    pub window_bytes: usize,
     /// True while it gets a snapshot.
     pub snapshot: bool,
     /// True where its word counts.
@@ -87,6 +97,14 @@ pub struct Status {
     pub members: Arc<Members>,
     /// The entry that it came with.
     pub members_index: Index,
+    /// Requests that wait for their outcome, or to be put into the log.
+    pub pending: usize,
+    /// Payload bytes taken in and not committed.
+    pub uncommitted_bytes: u64,
+    /// Payload bytes committed and not reported as applied.
+    pub unapplied_bytes: u64,
+    /// Reads that wait for a majority, or for the leader.
+    pub reads: usize,
     /// Followers; empty unless it leads.
     pub peers: Vec<PeerStatus>,
     /// Counters.

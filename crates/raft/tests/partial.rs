@@ -122,6 +122,26 @@ fn constrained_a_tail_that_contradicts_is_given_up_for_what_was_committed() {
 }
 
 #[test]
+fn entries_acknowledged_in_this_term_are_given_up_in_a_later_one_only() {
+    // Found by seed 3131: a leader went on counting on them, and never sent them again.
+    let mut stage = five();
+    elect_now(&mut stage, N2);
+    stage.isolate(N2);
+    propose(&mut stage, N2, "x");
+    stage.sync(N2);
+    stage.advance(Duration::from_millis(700));
+    stage.timer(N2);
+    stage.isolate(N5);
+    elect_now(&mut stage, N3);
+    serves(&mut stage, N3, "a");
+    only(&mut stage, &[(N1, N2), (N4, N2), (N5, N2)]);
+    let term = stage.node(N2).term();
+    live(&mut stage, |stage| stage.node(N2).is_leader());
+    let spent = stage.node(N2).term().0 - term.0;
+    assert_eq!(spent, 2, "one to give its own entry up, one to campaign");
+}
+
+#[test]
 fn chained_a_node_that_does_not_reach_the_leader_disturbs_nobody() {
     let mut stage = stage_with(3, |config| {
         config.election_timeout_max = Duration::from_millis(600);

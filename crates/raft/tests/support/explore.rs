@@ -13,6 +13,8 @@ pub(crate) fn run(bounds: Bounds, prelude: Option<Prelude<'_, Raft>>, plant: boo
         // One length: a random one would tell states apart that behave alike.
         config.election_timeout_min = Duration::from_millis(100);
         config.election_timeout_max = Duration::from_millis(100);
+        // As small as it gets, a window has but one size.
+        (config.batch_bytes_max, config.window_bytes_max) = (1 << 10, 2 << 10);
         Raft::new(start, config).expect("a valid configuration")
     };
     let request = |raft: &Raft| raft.is_leader().then(|| Request::Propose(Proposals::one(b"x")));
