@@ -247,8 +247,8 @@ impl Raft {
         self.release_journal(out);
     }
 
-    /// Up to where the log may be compacted: a follower that is getting an older snapshot needs what
-    /// follows that, or it would get one snapshot after the other.
+    /// Up to where the log may be compacted: a follower that is getting an older snapshot needs
+    /// what follows that, or it would get one snapshot after the other.
     fn pinned(&self) -> Index {
         let index = self.snapshots.index();
         let Role::Leader(leader) = &self.role else { return index };
