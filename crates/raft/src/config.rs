@@ -114,12 +114,13 @@ impl Config {
         }
     }
 
-    pub(crate) fn next_heartbeat(&self, now: Time) -> Time {
+    /// When a leader acts again that wants to after `wait`.
+    pub(crate) fn leader_due(&self, now: Time, wait: Duration) -> Time {
         if !self.heartbeats_together {
-            return now + self.heartbeat_interval;
+            return now + wait;
         }
         let every = self.heartbeat_interval.as_nanos() as u64;
-        Time::from_nanos((now.as_nanos() / every + 1).saturating_mul(every))
+        Time::from_nanos(((now + wait).as_nanos() / every).saturating_mul(every).max(1))
     }
 
     /// Checks every rule.

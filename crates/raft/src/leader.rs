@@ -88,7 +88,7 @@ impl Raft {
             waiting: Waiting::default(),
             first,
             heartbeat_at: now,
-            quorum_at: now + self.config.election_timeout_min,
+            quorum_at: self.config.leader_due(now, self.config.election_timeout_min),
             round: 0,
             reads: VecDeque::new(),
             round_due: false,
@@ -376,7 +376,7 @@ impl Raft {
             return;
         };
         leader.round += u64::from(fresh);
-        leader.heartbeat_at = self.config.next_heartbeat(now);
+        leader.heartbeat_at = self.config.leader_due(now, self.config.heartbeat_interval);
         for (peer, progress) in leader.peers.iter_mut() {
             progress.commit_sent = progress.commit_sent.max(commit.min(progress.matched));
             let round = leader.round;
@@ -399,7 +399,7 @@ impl Raft {
             out.answer_eager(transfer.id, Reply::Rejected(Rejection::TransferFailed));
         }
         if leader.quorum_at <= now {
-            leader.quorum_at = now + self.config.election_timeout_min;
+            leader.quorum_at = self.config.leader_due(now, self.config.election_timeout_min);
             if !self.hears_majority(now) {
                 self.stats.quorum_lost += 1;
                 return self.become_follower(now, self.term, out);
