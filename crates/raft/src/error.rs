@@ -15,7 +15,10 @@ pub enum Error {
         rule: &'static str,
     },
     /// The journal's records contradict each other: damage that its checksums did not show.
-    #[error("record {at} contradicts the journal before it: {rule}")]
+    #[error(
+        "record {at} contradicts the journal before it: {rule}; remove this node from its group, \
+         and add it again with an empty data directory"
+    )]
     Journal {
         /// The record.
         at: Ticket,
@@ -23,6 +26,11 @@ pub enum Error {
         rule: &'static str,
     },
     /// The journal names a snapshot that the store does not hold.
-    #[error("the journal names snapshot {}@{}, which is missing", .0.index, .0.term)]
+    #[error(
+        "the journal names snapshot {}@{}, which is missing; remove this node from its group, and \
+         add it again with an empty data directory",
+        .0.index,
+        .0.term
+    )]
     SnapshotMissing(SnapshotId),
 }
