@@ -45,7 +45,7 @@ pub struct Config {
     /// majority has given. It must be the same on all nodes. A wrong bound makes reads stale and
     /// does nothing else; a clock that stops while a node sleeps breaks any bound. With leases a
     /// closed connection and `Request::ForgetLeader` no longer hasten an election, and a node that
-    /// starts gives no vote for `election_timeout_min`. Default none; at most 100,000. [Raft
+    /// starts gives no vote for `election_timeout_min`. Default none; at most 500,000. [Raft
     /// thesis §6.4.1]
     pub clock_drift_ppm: Option<u32>,
     /// How far what is applied here may lie behind, in entries, for a follower to answer reads;
@@ -157,8 +157,8 @@ impl Config {
             ),
             (
                 "clock_drift_ppm",
-                "is at most a tenth",
-                self.clock_drift_ppm.is_none_or(|ppm| ppm <= 100_000),
+                "is at most a half",
+                self.clock_drift_ppm.is_none_or(|ppm| ppm <= 500_000),
             ),
             ("resend_after", "is at least 1 ms", self.resend_after >= ms),
             (
@@ -213,7 +213,7 @@ mod tests {
             ("election_timeout_max", |c| c.election_timeout_max = Duration::ZERO),
             ("campaign_delay", |c| c.campaign_delay = Duration::MAX),
             ("progress_timeout", |c| c.progress_timeout = Duration::ZERO),
-            ("clock_drift_ppm", |c| c.clock_drift_ppm = Some(100_001)),
+            ("clock_drift_ppm", |c| c.clock_drift_ppm = Some(500_001)),
             ("window_bytes_max", |c| c.window_bytes_max = 1),
             ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
         ];
