@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// With --seed: leave out all that the failure does not need
     #[arg(long, requires = "seed")]
     shrink: bool,
+    /// How fast it is: one core, five nodes, 50 operations a simulated second; raft by default
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "start", "mask", "ledger"])]
+    bench: bool,
     /// Stop after so many minutes, whatever is left, of each protocol
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
@@ -74,8 +77,9 @@ pub(crate) struct Args {
 /// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let known = || PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.name);
-    // One seed is of raft unless said.
-    let only = args.protocol.as_deref().or(args.seed.map(|_| "raft"));
+    // One seed, and a measurement, are of raft unless said.
+    let one = args.seed.is_some() || args.bench;
+    let only = args.protocol.as_deref().or(one.then_some("raft"));
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
@@ -90,10 +94,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let cargo = workspace.cargo().args(["run", "--profile", "sim", "-p", program.package]);
         let cargo = cargo.args(["--example", program.example, "--"]);
         let cargo = cargo.args(flags(args, only.is_none().then_some(program.share)));
-        let cargo = match args.seed {
-            None => cargo.arg("--report").arg(&report),
-            Some(_) => cargo,
-        };
+        let cargo = if one { cargo } else { cargo.arg("--report").arg(&report) };
         cargo.args(&args.rest).run()?;
         reports.push(report);
     }
@@ -120,6 +121,7 @@ fn report(workspace: &Workspace, program: &Program) -> PathBuf {
 fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
     let seeds = match share {
         Some(share) => Some((args.seeds.unwrap_or(USUAL.1) * share / 100).max(1)),
+        None if args.bench => args.seeds,
         None if args.seed.is_none() => Some(args.seeds.unwrap_or(USUAL.0)),
         None => None,
     };
@@ -133,6 +135,7 @@ fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
     let mut flags: Vec<String> =
         given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect();
     flags.extend(args.shrink.then(|| "--shrink".to_owned()));
+    flags.extend(args.bench.then(|| "--bench".to_owned()));
     if let Some(kinds) = &args.mask {
         flags.extend(["--mask".to_owned(), kinds.clone()]);
     }
@@ -150,6 +153,7 @@ mod tests {
             start: None,
             seed: None,
             shrink: false,
+            bench: false,
             minutes: None,
             mask: None,
             ledger: false,
@@ -170,6 +174,8 @@ mod tests {
     fn only_the_flags_that_were_given_are_passed_on() {
         let one = Args { seed: Some(7), shrink: true, mask: Some("N6".into()), ..args() };
         assert_eq!(flags(&one, None), ["--seed", "7", "--shrink", "--mask", "N6"]);
+        let bench = Args { bench: true, ..args() };
+        assert_eq!(flags(&bench, None), ["--bench"]);
         let timed = Args { start: Some(5), minutes: Some(2), ..args() };
         assert_eq!(flags(&timed, None), ["--seeds", "200", "--start", "5", "--minutes", "2"]);
     }

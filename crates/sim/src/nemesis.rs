@@ -225,6 +225,8 @@ pub(crate) struct Limits {
     pub(crate) masked: Vec<Fault>,
     /// Single strikes, by number.
     pub(crate) spared: BTreeSet<u64>,
+    /// Operations of clients beyond so many a simulated second: they wait.
+    pub(crate) pace: Option<u64>,
 }
 
 thread_local! {

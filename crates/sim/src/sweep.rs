@@ -15,6 +15,7 @@ use crate::nemesis::{self, Fault, Limits};
 use crate::world::{System, Violation, World};
 use program::Arguments;
 
+mod bench;
 mod program;
 mod shrink;
 
@@ -33,6 +34,10 @@ pub struct Run {
     pub faults: u64,
     /// Events handled.
     pub events: u64,
+    /// Nodes of the group.
+    pub nodes: u64,
+    /// What the application asked of machines on behalf of clients.
+    pub asked: u64,
     /// Simulated time, in nanoseconds.
     pub nanos: u64,
     /// Of all that happened.
@@ -46,8 +51,9 @@ impl Run {
     #[must_use]
     pub fn failed(violation: Violation) -> Self {
         let (work, kinds, trace) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (faults, events, nodes, asked, nanos, digest) = (0, 0, 0, 0, 0, 0);
         let violation = Some(violation);
-        Self { violation, work, kinds, faults: 0, events: 0, nanos: 0, digest: 0, trace }
+        Self { violation, work, kinds, faults, events, nodes, asked, nanos, digest, trace }
     }
 
     /// What came of a world.
@@ -64,6 +70,8 @@ impl Run {
             faults: Fault::STRIKES.iter().filter_map(|kind| kinds.get(kind)).sum(),
             kinds,
             events: world.counts().events,
+            nodes: world.ids().len() as u64,
+            asked: world.counts().asked,
             nanos: world.now(),
             digest: world.digest(),
             trace: world.trace().to_vec(),
@@ -308,7 +316,18 @@ mod tests {
             (seed == fails).then(|| Violation { at: 5, node: NodeId(1), what: "X1 broken".into() });
         let work = vec![("operations", 10 + seed)];
         let (kinds, trace) = (BTreeMap::new(), Vec::new());
-        Run { violation, work, kinds, faults: seed, events: 7, nanos: 9, digest: 1, trace }
+        Run {
+            violation,
+            work,
+            kinds,
+            faults: seed,
+            events: 7,
+            nodes: 3,
+            asked: 2,
+            nanos: 9,
+            digest: 1,
+            trace,
+        }
     }
 
     #[test]

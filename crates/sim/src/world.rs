@@ -1,7 +1,7 @@
 //! The discrete-event world: one queue, one seed, every event checked.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
 use quorate_transport::{
@@ -10,7 +10,7 @@ use quorate_transport::{
 use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
-use crate::nemesis::{self, Fault, Plan};
+use crate::nemesis::{self, Fault, Limits, Plan};
 use crate::net::{Dice, Net};
 use crate::node::{Life, Node};
 
@@ -78,10 +78,13 @@ pub struct Ask<'a> {
     alarms: &'a mut Vec<(NodeId, u64, u64)>,
     /// Randomness of the workload.
     pub rng: &'a mut Rng,
+    /// How often clients have asked; `None` where nobody asks on their behalf.
+    asked: Option<&'a mut u64>,
 }
 
 impl Ask<'_> {
-    /// Asks one of the node's machines; `None` while the node is down.
+    /// Asks one of the node's machines; `None` while the node is down. In [`System::alarm`] this
+    /// is an operation of a client.
     pub fn request<M, P>(
         &mut self,
         machine: quorate_transport::MachineRef<M, P>,
@@ -92,6 +95,9 @@ impl Ask<'_> {
         P: quorate_transport::Port<M>,
     {
         let (host, shell) = self.host.as_mut()?;
+        if let Some(asked) = &mut self.asked {
+            **asked += 1;
+        }
         Some(host.request(self.now, machine, request, *shell))
     }
 
@@ -133,6 +139,8 @@ pub struct Counts {
     pub faults: BTreeMap<Fault, u64>,
     /// Lives begun after the first of each node.
     pub restarts: u64,
+    /// Operations that clients asked for.
+    pub asked: u64,
 }
 
 #[derive(Debug)]
@@ -264,8 +272,7 @@ pub struct World<S: System> {
     counts: Counts,
     chaos: bool,
     strikes: u64,
-    /// Strikes that do not happen.
-    spared: BTreeSet<u64>,
+    limits: Limits,
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
     crash_voters: u64,
@@ -323,7 +330,7 @@ impl<S: System> World<S> {
             counts: Counts::default(),
             chaos: true,
             strikes: 0,
-            spared: nemesis::limits().spared,
+            limits: nemesis::limits(),
             stop_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Run, shrink, sweep};
+use super::{Run, bench, shrink, sweep};
 use crate::nemesis::{self, Fault, Limits};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) struct Arguments {
     pub(super) seed: Option<u64>,
     pub(super) trace: bool,
     pub(super) shrink: bool,
+    /// How fast it is, on one core.
+    pub(super) bench: bool,
     /// Kinds of fault without effect.
     pub(super) masked: Vec<Fault>,
     /// Where what a sweep came to is written for a program.
@@ -29,6 +31,7 @@ impl Default for Arguments {
             seed: None,
             trace: false,
             shrink: false,
+            bench: false,
             masked: Vec::new(),
             report: None,
         }
@@ -49,6 +52,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--seed" => arguments.seed = Some(number()?),
             "--trace" => arguments.trace = true,
             "--shrink" => arguments.shrink = true,
+            "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
             _ => return Err(format!("{word} is not known")),
@@ -86,6 +90,7 @@ pub fn main(
         Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
             shrink::main(protocol, seed, masked, &run)
         }
+        Ok(Arguments { bench: true, seeds, .. }) => bench::main(protocol, seeds, run),
         Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
             nemesis::limit(Limits { masked, ..Limits::default() });
             one(protocol, seed, trace, run)
@@ -107,6 +112,7 @@ pub fn main(
                 "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE]"
             );
             eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
+            eprintln!("       sim --bench [--seeds N]");
             ExitCode::from(2)
         }
     }

@@ -13,20 +13,26 @@ impl<S: System> World<S> {
             self.push(resume, Event::Alarm { node, alarm });
             return Ok(());
         }
+        if let Some(wait) = self.limits.pace.and_then(|pace| self.too_soon(pace)) {
+            self.push(wait, Event::Alarm { node, alarm });
+            return Ok(());
+        }
         let true_now = self.now;
         let mut alarms = Vec::new();
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
         let now = slot.clock.local(true_now);
         let rng = &mut self.streams.work;
         let up = slot.life.is_some();
+        let asked = Some(&mut self.counts.asked);
         match &mut slot.life {
             Some(life) => {
                 let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked };
                 self.system.alarm(node, alarm, Some(&mut life.app), &mut ask);
             }
             None => {
-                let mut ask = Ask { host: None, now, true_now, alarms: &mut alarms, rng };
+                let alarms = &mut alarms;
+                let mut ask = Ask { host: None, now, true_now, alarms, rng, asked };
                 self.system.alarm(node, alarm, None, &mut ask);
             }
         }
@@ -34,6 +40,12 @@ impl<S: System> World<S> {
             self.push(nanos, Event::Alarm { node, alarm });
         }
         if up { self.step(node, |_, _| ()) } else { Ok(()) }
+    }
+
+    /// How long until clients may ask again, where they may ask so often a second.
+    fn too_soon(&self, pace: u64) -> Option<u64> {
+        let next = self.counts.asked * 1_000_000_000 / pace.max(1);
+        next.checked_sub(self.now).filter(|wait| *wait > 0)
     }
 
     pub(super) fn on_deliver(
@@ -211,7 +223,7 @@ impl<S: System> World<S> {
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
         let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked: None };
         self.system.drain(node, &mut life.app, &mut ask);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });

@@ -127,7 +127,8 @@ impl<S: System> World<S> {
         let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let other = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
-        let masked = self.plan.masked.contains(&fault) || self.spared.contains(&self.strikes);
+        let masked =
+            self.plan.masked.contains(&fault) || self.limits.spared.contains(&self.strikes);
         self.strikes += 1;
         if fault == Fault::Quiet && !masked {
             wait += quiet;
@@ -383,7 +384,7 @@ impl<S: System> World<S> {
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
         let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked: None };
         self.system.disturb(node, &mut life.app, &mut ask, &mut self.streams.nemesis);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });
