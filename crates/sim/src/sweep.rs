@@ -19,7 +19,7 @@ mod bench;
 mod program;
 mod shrink;
 
-pub use program::main;
+pub use program::{main, main_of};
 
 /// What one seed came to.
 #[derive(Clone, Debug)]
@@ -79,11 +79,35 @@ impl Run {
     }
 }
 
+/// What a seed does on average, at the least: a sweep of many that does less fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Least {
+    /// Simulated seconds.
+    pub seconds: u64,
+    /// Operations that were answered: the first that a [`Run`] names as its work.
+    pub operations: u64,
+    /// Faults that struck at a time of their own.
+    pub faults: u64,
+    /// New leaders after the first, where a run counts `leaders`.
+    pub leader_changes: u64,
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        Self { seconds: 30, operations: 100, faults: 10, leader_changes: 2 }
+    }
+}
+
+/// From so many seeds on a sweep must have seen and done what is asked of it.
+const MANY: u64 = 1_000;
+
 /// What many seeds came to.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Seeds run.
     pub seeds: u64,
+    /// Operations that were answered, in all.
+    pub operations: u64,
     /// Work, by name: in all, and the least of a seed.
     pub work: BTreeMap<&'static str, (u64, u64)>,
     /// Faults in all.
@@ -124,6 +148,31 @@ impl Totals {
         marks.iter().copied().filter(|mark| !self.marks.contains_key(mark)).collect()
     }
 
+    /// Why many seeds tested less than it seems: marks never seen, averages below the least. Of
+    /// fewer than a thousand seeds nothing is said.
+    #[must_use]
+    pub fn lacks(&self, marks: &[&'static str], least: Least) -> Vec<String> {
+        if self.seeds < MANY {
+            return Vec::new();
+        }
+        let mut lacks: Vec<_> =
+            self.unseen(marks).iter().map(|mark| format!("never seen: {mark}")).collect();
+        let mut mean = |name: &str, sum: u64, least: u64| {
+            if sum < least * self.seeds {
+                let mean = sum as f64 / self.seeds as f64;
+                lacks.push(format!("a seed has {mean:.1} {name} on average, {least} is the least"));
+            }
+        };
+        mean("simulated seconds", self.nanos / 1_000_000_000, least.seconds);
+        mean("operations", self.operations, least.operations);
+        mean("faults", self.faults, least.faults);
+        if let Some((leaders, _)) = self.work.get("leaders") {
+            let changes = leaders.saturating_sub(self.seeds);
+            mean("changes of leader", changes, least.leader_changes);
+        }
+        lacks
+    }
+
     fn add(&mut self, seed: u64, run: Run) {
         self.faults_least =
             if self.seeds == 0 { run.faults } else { self.faults_least.min(run.faults) };
@@ -131,6 +180,7 @@ impl Totals {
         self.faults += run.faults;
         self.events += run.events;
         self.nanos += run.nanos;
+        self.operations += run.work.first().map_or(0, |(_, count)| *count);
         for (name, count) in run.work {
             let (sum, least) = self.work.entry(name).or_insert((0, u64::MAX));
             *sum += count;
@@ -206,13 +256,15 @@ pub fn count(default: u64) -> u64 {
 /// Runs seeds 0 to `count` on all cores, and prints what they came to.
 ///
 /// # Panics
-/// An invariant broke: the message has the seed.
+/// An invariant broke: the message has the seed. Or many seeds did less than [`Least`].
 pub fn seeds(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run + Sync) -> Totals {
     let arguments = Arguments { seeds: count, ..Arguments::default() };
     let totals = sweep(protocol, &arguments, &run);
     if let Some((seed, violation)) = &totals.failed {
         panic!("seed {seed}: {violation}\nreplay: cargo xtask sim {protocol} --seed {seed}");
     }
+    let lacks = totals.lacks(&[], Least::default());
+    assert!(lacks.is_empty(), "{protocol} tested less than it seems: {lacks:?}");
     totals
 }
 
@@ -345,6 +397,28 @@ mod tests {
             run(seed, u64::MAX)
         });
         assert_eq!(totals.unseen(&["one", "two"]), ["two"]);
+    }
+
+    #[test]
+    fn many_seeds_that_did_little_are_told_of() {
+        let mut totals = Totals {
+            seeds: MANY,
+            nanos: MANY * 30_000_000_000,
+            operations: MANY * 100,
+            faults: MANY * 10,
+            ..Totals::default()
+        };
+        totals.work.insert("leaders", (MANY * 3, 1));
+        assert_eq!(totals.lacks(&[], Least::default()), [""; 0]);
+        let mut little = totals.clone();
+        (little.nanos, little.operations, little.faults) = (0, 99_999, 9_000);
+        little.work.insert("leaders", (MANY, 1));
+        let lacks = little.lacks(&["one"], Least::default());
+        assert_eq!(lacks.len(), 5, "{lacks:?}");
+        assert_eq!(lacks[0], "never seen: one");
+        assert_eq!(lacks[2], "a seed has 100.0 operations on average, 100 is the least");
+        little.seeds = MANY - 1;
+        assert_eq!(little.lacks(&["one"], Least::default()), [""; 0]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Run, bench, shrink, sweep};
+use super::{Least, Run, bench, shrink, sweep};
 use crate::nemesis::{self, Fault, Limits};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -76,14 +76,21 @@ fn kinds(text: &str) -> Result<Vec<Fault>, String> {
     Ok(kinds)
 }
 
-/// From so many seeds on every mark must have been seen.
-const MANY: u64 = 1_000;
-
 /// The program `sim` of a protocol: a sweep over seeds, or one seed with its story. A long sweep
-/// that never saw one of `marks` fails: it tested less than it seems.
+/// that never saw one of `marks`, or did less than [`Least`], fails: it tested less than it seems.
 pub fn main(
     protocol: &str,
     marks: &[&'static str],
+    run: impl Fn(u64, bool) -> Run + Sync,
+) -> ExitCode {
+    main_of(protocol, marks, Least::default(), run)
+}
+
+/// The same for a protocol whose seeds are no worlds, or do less.
+pub fn main_of(
+    protocol: &str,
+    marks: &[&'static str],
+    least: Least,
     run: impl Fn(u64, bool) -> Run + Sync,
 ) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
@@ -98,9 +105,9 @@ pub fn main(
         Ok(arguments) => {
             let totals = sweep(protocol, &arguments, &run);
             let Some((seed, violation)) = &totals.failed else {
-                let unseen = if totals.seeds < MANY { Vec::new() } else { totals.unseen(marks) };
-                unseen.iter().for_each(|mark| println!("{protocol}: never seen: {mark}"));
-                return if unseen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+                let lacks = totals.lacks(marks, least);
+                lacks.iter().for_each(|what| println!("{protocol}: {what}"));
+                return if lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             };
             println!("{protocol}: seed {seed} FAILED: {violation}");
             println!("replay: cargo xtask sim {protocol} --seed {seed} -- --trace, or --shrink");

@@ -269,7 +269,7 @@ pub(crate) const MARKS: &[&str] = &[
     "a yes vote outlived a restart",
 ];
 
-/// Runs one seed: 10 seconds of faults, then a calm in which all must be well.
+/// Runs one seed: half a minute of faults, then a calm in which all must be well.
 pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(77);
     let nodes = [1, 2, 3, 3, 4, 5][rng.below(6) as usize];
@@ -291,14 +291,14 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
 }
 
 fn play(world: &mut World<Group>) -> Result<(), Violation> {
-    world.run(10 * SECOND)?;
+    world.run(31 * SECOND)?;
     world.calm();
-    world.run(12 * SECOND)?;
+    world.run(33 * SECOND)?;
     let before = world.system.answered;
-    world.run(14 * SECOND)?;
+    world.run(35 * SECOND)?;
     let served = world.system.answered - before;
     world.system.quiet = true;
-    world.run(20 * SECOND)?;
+    world.run(41 * SECOND)?;
     let at = world.now();
     let broken = |node, what| Violation { at, node, what };
     if served == 0 {
