@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use quorate_election::bully::{Advisory, Config, Event, Reply, Request};
+use quorate_election::bully::{Config, Event, Reply, Request};
 use quorate_election::{Bully, Term};
 use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Halt, Host, Key, Machine, MachineRef, NodeId, Peer, Port, RequestRange, Rng, Time,
 };
+
+mod bully_invariants;
+
+use bully_invariants::{Beliefs, e2, e3_due, e3_e4, e7};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -37,15 +41,14 @@ struct Member {
 /// What is known of the group.
 struct Group {
     config: Config,
-    /// What each node that is up believes.
-    beliefs: BTreeMap<NodeId, Advisory>,
-    /// E2: what each node has told its application, in all its lives.
+    beliefs: Beliefs,
+    /// What each node has told its application, in all its lives.
     told: BTreeMap<NodeId, Term>,
     terms: BTreeSet<Term>,
     /// Requests that were answered.
     answered: u64,
     chaos: bool,
-    /// E7: opinions given up in the calm.
+    /// Opinions given up in the calm.
     doubts: u64,
     broken: Option<String>,
 }
@@ -63,9 +66,7 @@ impl Group {
             }
         };
         let before = self.told.insert(node, term);
-        if before.is_some_and(|before| before > term) {
-            self.broken = Some(format!("E2 {node} told {before:?}, and {term:?} later"));
-        }
+        self.broken = self.broken.take().or(e2(before, term, node).err());
     }
 }
 
@@ -96,9 +97,7 @@ impl System for Group {
         let leaders = self.beliefs.iter().filter(|(node, belief)| belief.leader == **node);
         sometimes!(leaders.count() > 1, "two bullies led at once");
         let longest = self.config.coordinator_timeout.max(self.config.leader_timeout);
-        if machine.deadline().is_none_or(|at| at > member.now + longest) {
-            return Err(format!("{node} waits until {:?}", machine.deadline()));
-        }
+        e3_due(member.now, machine.deadline(), member.now + longest)?;
         self.broken.take().map_or(Ok(()), Err)
     }
 
@@ -169,15 +168,7 @@ fn play(world: &mut World<Group>) -> Result<(), Violation> {
     let doubts = world.system.doubts;
     world.run(34 * SECOND)?;
     let after = &world.system.beliefs;
-    let broken = |what| Violation { at: world.now(), node: highest, what };
-    if after.len() != world.ids().len() || after.values().any(|a| a.leader != highest) {
-        return Err(broken(format!("E3, E4 not all follow {highest} in the calm: {after:?}")));
-    }
-    if *after != before || world.system.doubts != doubts {
-        return Err(broken(format!("E7 opinions change in the calm: {before:?}, {after:?}")));
-    }
-    if after.values().any(|advisory| advisory.term != after[&highest].term) {
-        return Err(broken(format!("E3 the terms differ: {after:?}")));
-    }
-    Ok(())
+    let broken = |what: String| Violation { at: world.now(), node: highest, what };
+    e3_e4(&world.ids(), after).map_err(broken)?;
+    e7(&before, after, world.system.doubts - doubts).map_err(broken)
 }
