@@ -113,7 +113,7 @@ impl System for Group {
     }
 }
 
-/// Half a minute of faults with clocks up to 5 % off, of which `declared` are declared; then a calm.
+/// Half a minute of faults, clocks up to 5 % off, of which `declared` are declared; then a calm.
 pub(crate) fn run(seed: u64, declared: u32, trace: bool) -> Run {
     let mut rng = Rng::new(seed).fork(41);
     let nodes = [1, 3, 3, 5][rng.below(4) as usize];
