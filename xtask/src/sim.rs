@@ -35,9 +35,8 @@ const PROGRAMS: &[Program] = &[
     program("detector", "quorate-detector", "sim", 10),
     program("lease", "quorate-election", "sim_lease", 10),
     program("bully", "quorate-election", "sim_bully", 10),
+    program("clocks", "quorate-clocks", "sim", 10),
 ];
-/// The clocks have no group of machines: their seeds are a test that reads `QUORATE_SEEDS`.
-const CLOCKS: Program = program("clocks", "quorate-clocks", "sim", 10);
 /// Seeds of one protocol, and of all together, unless told otherwise.
 const USUAL: (u64, u64) = (200, 2_000);
 
@@ -57,6 +56,9 @@ pub(crate) struct Args {
     /// With --seed: leave out all that the failure does not need
     #[arg(long, requires = "seed")]
     shrink: bool,
+    /// Run a failure again that --shrink wrote down
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "start", "minutes"])]
+    replay: Option<PathBuf>,
     /// How fast it is: one core, five nodes, 50 operations a simulated second; raft by default
     #[arg(long, conflicts_with_all = ["seed", "minutes", "start", "mask", "ledger"])]
     bench: bool,
@@ -76,16 +78,13 @@ pub(crate) struct Args {
 
 /// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let known = || PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.name);
+    let known = || PROGRAMS.iter().map(|program| program.name);
     // One seed, and a measurement, are of raft unless said.
-    let one = args.seed.is_some() || args.bench;
+    let one = args.seed.is_some() || args.bench || args.replay.is_some();
     let only = args.protocol.as_deref().or(one.then_some("raft"));
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
-    }
-    if only == Some(CLOCKS.name) && (args.seed.is_some() || args.minutes.is_some()) {
-        bail!("--seed and --minutes are not for clocks: give it --seeds");
     }
     let mut reports = Vec::new();
     for program in PROGRAMS.iter().filter(|program| only.is_none_or(|only| only == program.name)) {
@@ -97,13 +96,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let cargo = if one { cargo } else { cargo.arg("--report").arg(&report) };
         cargo.args(&args.rest).run()?;
         reports.push(report);
-    }
-    if only.is_none_or(|only| only == CLOCKS.name) {
-        let seeds = args.seeds.unwrap_or(if only.is_some() { USUAL.0 } else { USUAL.1 });
-        let seeds = if only.is_some() { seeds } else { seeds * CLOCKS.share / 100 };
-        let test = ["test", "--profile", "sim", "-p", CLOCKS.package, "--test", CLOCKS.example];
-        let cargo = workspace.cargo().args(test).args(["--", "--nocapture"]);
-        cargo.env("QUORATE_SEEDS", seeds.to_string()).run()?;
     }
     if args.ledger { ledger::write(workspace, &reports) } else { Ok(()) }
 }
@@ -122,6 +114,7 @@ fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
     let seeds = match share {
         Some(share) => Some((args.seeds.unwrap_or(USUAL.1) * share / 100).max(1)),
         None if args.bench => args.seeds,
+        None if args.replay.is_some() => None,
         None if args.seed.is_none() => Some(args.seeds.unwrap_or(USUAL.0)),
         None => None,
     };
@@ -136,6 +129,9 @@ fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
         given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect();
     flags.extend(args.shrink.then(|| "--shrink".to_owned()));
     flags.extend(args.bench.then(|| "--bench".to_owned()));
+    if let Some(path) = &args.replay {
+        flags.extend(["--replay".to_owned(), path.display().to_string()]);
+    }
     if let Some(kinds) = &args.mask {
         flags.extend(["--mask".to_owned(), kinds.clone()]);
     }
@@ -153,6 +149,7 @@ mod tests {
             start: None,
             seed: None,
             shrink: false,
+            replay: None,
             bench: false,
             minutes: None,
             mask: None,
@@ -163,7 +160,7 @@ mod tests {
 
     #[test]
     fn seeds_of_all_protocols_together_are_shared_out() {
-        let shares: u64 = PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.share).sum();
+        let shares: u64 = PROGRAMS.iter().map(|program| program.share).sum();
         assert_eq!(shares, 100);
         let all = Args { seeds: Some(20_000), ..args() };
         assert_eq!(flags(&all, Some(30)), ["--seeds", "6000"]);
@@ -176,6 +173,8 @@ mod tests {
         assert_eq!(flags(&one, None), ["--seed", "7", "--shrink", "--mask", "N6"]);
         let bench = Args { bench: true, ..args() };
         assert_eq!(flags(&bench, None), ["--bench"]);
+        let again = Args { replay: Some("a.txt".into()), ..args() };
+        assert_eq!(flags(&again, None), ["--replay", "a.txt"]);
         let timed = Args { start: Some(5), minutes: Some(2), ..args() };
         assert_eq!(flags(&timed, None), ["--seeds", "200", "--start", "5", "--minutes", "2"]);
     }

@@ -1,9 +1,8 @@
 //! What goes wrong, and when: each seed draws which kinds are on and how often they strike.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-
 use quorate_transport::Rng;
+
+use crate::limits::limits;
 
 /// A kind of fault. Each has the number of its class in the project's catalogue of faults: N is for
 /// the network, P for processes, D for disks, C for clocks, O for operators and applications.
@@ -216,31 +215,6 @@ impl Fault {
             Self::System => "O",
         }
     }
-}
-
-/// What this thread's worlds leave out, though all else is drawn as if it happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Kinds of fault.
-    pub(crate) masked: Vec<Fault>,
-    /// Single strikes, by number.
-    pub(crate) spared: BTreeSet<u64>,
-    /// Operations of clients beyond so many a simulated second: they wait.
-    pub(crate) pace: Option<u64>,
-}
-
-thread_local! {
-    static LIMITS: RefCell<Limits> = RefCell::default();
-}
-
-/// Sets what this thread's worlds leave out from now on.
-pub(crate) fn limit(limits: Limits) {
-    LIMITS.set(limits);
-}
-
-/// What this thread's worlds leave out.
-pub(crate) fn limits() -> Limits {
-    LIMITS.with_borrow(Limits::clone)
 }
 
 /// How long frames take: what is drawn stays between the least and the greatest delay.

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quorate_transport::NodeId;
 
+use crate::limits::{self, Choice, Limits};
 use crate::marks;
-use crate::nemesis::{self, Fault, Limits};
+use crate::nemesis::Fault;
 use crate::world::{System, Violation, World};
 use program::Arguments;
 
 mod bench;
+mod golden;
 mod program;
 mod shrink;
 
@@ -42,6 +44,8 @@ pub struct Run {
     pub nanos: u64,
     /// Of all that happened.
     pub digest: u128,
+    /// What happened and might be left out, where it is written down.
+    pub taken: Vec<(Choice, u64)>,
     /// The story, where it was recorded.
     pub trace: Vec<String>,
 }
@@ -53,7 +57,8 @@ impl Run {
         let (work, kinds, trace) = (Vec::new(), BTreeMap::new(), Vec::new());
         let (faults, events, nodes, asked, nanos, digest) = (0, 0, 0, 0, 0, 0);
         let violation = Some(violation);
-        Self { violation, work, kinds, faults, events, nodes, asked, nanos, digest, trace }
+        let taken = Vec::new();
+        Self { violation, work, kinds, faults, events, nodes, asked, nanos, digest, taken, trace }
     }
 
     /// What came of a world.
@@ -74,6 +79,7 @@ impl Run {
             asked: world.counts().asked,
             nanos: world.now(),
             digest: world.digest(),
+            taken: world.taken().to_vec(),
             trace: world.trace().to_vec(),
         }
     }
@@ -258,12 +264,25 @@ pub fn count(default: u64) -> u64 {
 /// # Panics
 /// An invariant broke: the message has the seed. Or many seeds did less than [`Least`].
 pub fn seeds(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run + Sync) -> Totals {
+    seeds_of(protocol, Least::default(), count, run)
+}
+
+/// The same for a protocol whose seeds are no worlds, or do less.
+///
+/// # Panics
+/// As [`seeds`].
+pub fn seeds_of(
+    protocol: &str,
+    least: Least,
+    count: u64,
+    run: impl Fn(u64, bool) -> Run + Sync,
+) -> Totals {
     let arguments = Arguments { seeds: count, ..Arguments::default() };
     let totals = sweep(protocol, &arguments, &run);
     if let Some((seed, violation)) = &totals.failed {
         panic!("seed {seed}: {violation}\nreplay: cargo xtask sim {protocol} --seed {seed}");
     }
-    let lacks = totals.lacks(&[], Least::default());
+    let lacks = totals.lacks(&[], least);
     assert!(lacks.is_empty(), "{protocol} tested less than it seems: {lacks:?}");
     totals
 }
@@ -291,6 +310,21 @@ pub fn repeatable(count: u64, run: impl Fn(u64, bool) -> Run) {
         let (one, two) = (run(seed, false), run(seed, true));
         assert_eq!((one.digest, one.events), (two.digest, two.events), "seed {seed}");
     }
+}
+
+/// One seed in a line, and whether it failed.
+fn show(protocol: &str, seed: u64, run: &Run) -> String {
+    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
+    let seconds = run.nanos as f64 / 1e9;
+    let (events, faults, digest) = (run.events, run.faults, run.digest);
+    let mut line = format!(
+        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
+         faults, digest {digest:032x}"
+    );
+    if let Some(violation) = &run.violation {
+        line += &format!("\n{protocol}: seed {seed} FAILED: {violation}");
+    }
+    line
 }
 
 /// Of so many seeds one is run twice, and must be the same run.
@@ -321,7 +355,7 @@ fn sweep(
         || arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= 60 * minutes);
     let run_again = run;
     let work = || {
-        nemesis::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
+        limits::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
         let _ = marks::take();
         while !failed.load(Ordering::Relaxed) && !is_late() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -378,6 +412,7 @@ mod tests {
             asked: 2,
             nanos: 9,
             digest: 1,
+            taken: Vec::new(),
             trace,
         }
     }

@@ -10,7 +10,8 @@ use quorate_transport::{
 use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
-use crate::nemesis::{self, Fault, Limits, Plan};
+use crate::limits::{Choice, Choices};
+use crate::nemesis::{Fault, Plan};
 use crate::net::{Dice, Net};
 use crate::node::{Life, Node};
 
@@ -78,13 +79,28 @@ pub struct Ask<'a> {
     alarms: &'a mut Vec<(NodeId, u64, u64)>,
     /// Randomness of the workload.
     pub rng: &'a mut Rng,
-    /// How often clients have asked; `None` where nobody asks on their behalf.
-    asked: Option<&'a mut u64>,
+    /// Where clients ask: how often they have, and which of it happens.
+    clients: Option<Clients<'a>>,
+}
+
+struct Clients<'a> {
+    asked: &'a mut u64,
+    choices: &'a mut Choices,
+    chaos: bool,
+}
+
+impl Clients<'_> {
+    /// Whether the next operation happens: a failure is made small by leaving out some.
+    fn ask(&mut self) -> bool {
+        let number = *self.asked;
+        *self.asked += 1;
+        !self.chaos || self.choices.happens(Choice::Ask, number)
+    }
 }
 
 impl Ask<'_> {
     /// Asks one of the node's machines; `None` while the node is down. In [`System::alarm`] this
-    /// is an operation of a client.
+    /// is an operation of a client, and where a failure is made small it may be left out: `None`.
     pub fn request<M, P>(
         &mut self,
         machine: quorate_transport::MachineRef<M, P>,
@@ -94,10 +110,23 @@ impl Ask<'_> {
         M: quorate_transport::Machine,
         P: quorate_transport::Port<M>,
     {
-        let (host, shell) = self.host.as_mut()?;
-        if let Some(asked) = &mut self.asked {
-            **asked += 1;
+        if self.host.is_some() && !self.clients.as_mut().is_none_or(Clients::ask) {
+            return None;
         }
+        self.insist(machine, request)
+    }
+
+    /// The same for what the protocol rests on, as the release of a lock: it is never left out.
+    pub fn insist<M, P>(
+        &mut self,
+        machine: quorate_transport::MachineRef<M, P>,
+        request: M::Request,
+    ) -> Option<quorate_transport::RequestId>
+    where
+        M: quorate_transport::Machine,
+        P: quorate_transport::Port<M>,
+    {
+        let (host, shell) = self.host.as_mut()?;
         Some(host.request(self.now, machine, request, *shell))
     }
 
@@ -272,7 +301,9 @@ pub struct World<S: System> {
     counts: Counts,
     chaos: bool,
     strikes: u64,
-    limits: Limits,
+    choices: Choices,
+    /// Frames sent so far.
+    frames: u64,
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
     crash_voters: u64,
@@ -330,7 +361,8 @@ impl<S: System> World<S> {
             counts: Counts::default(),
             chaos: true,
             strikes: 0,
-            limits: nemesis::limits(),
+            choices: Choices::default(),
+            frames: 0,
             stop_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,
@@ -381,6 +413,12 @@ impl<S: System> World<S> {
         }
         faults.retain(|_, count| *count > 0);
         faults
+    }
+
+    /// What happened so far and might be left out, where it is written down.
+    #[must_use]
+    pub fn taken(&self) -> &[(Choice, u64)] {
+        self.choices.taken()
     }
 
     /// A digest of every event so far: equal for equal runs.

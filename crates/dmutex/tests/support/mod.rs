@@ -105,8 +105,10 @@ impl Group {
                 }
             }
             (Asked::Acquire { calm, .. }, _) => self.open_in_calm -= i64::from(calm),
-            (Asked::WrongRelease, _) => sometimes!(true, "a release by no holder was refused"),
-            _ => {}
+            (asked, _) => {
+                let refused = asked == Asked::WrongRelease;
+                sometimes!(refused, "a release by no holder was refused");
+            }
         }
     }
 
@@ -114,7 +116,7 @@ impl Group {
         let mutex = member.mutex;
         if let Some(acquired) = member.held.pop() {
             member.released = Some(acquired);
-            if let Some(id) = ask.request(mutex, Request::Release { acquired }) {
+            if let Some(id) = ask.insist(mutex, Request::Release { acquired }) {
                 member.asked.insert(id, Asked::Release);
             }
             return;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{Run, caught};
-use crate::nemesis::{self, Limits};
+use crate::limits::{self, Limits};
 
 /// Only seeds with as many nodes are counted.
 const NODES: u64 = 5;
@@ -26,7 +26,7 @@ struct Sum {
 
 /// Runs seeds one after the other until `seeds` of them were groups of five; prints how fast.
 pub(super) fn main(protocol: &str, seeds: u64, run: impl Fn(u64, bool) -> Run + Sync) -> ExitCode {
-    nemesis::limit(Limits { pace: Some(PACE), ..Limits::default() });
+    limits::limit(Limits { pace: Some(PACE), ..Limits::default() });
     let mut sum = Sum::default();
     let mut seed = 0;
     while sum.seeds < seeds && seed < 100 * seeds {

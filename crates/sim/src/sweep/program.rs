@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Least, Run, bench, shrink, sweep};
-use crate::nemesis::{self, Fault, Limits};
+use super::{Least, Run, bench, golden, show, shrink, sweep};
+use crate::limits::{self, Limits};
+use crate::nemesis::Fault;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Arguments {
@@ -14,6 +15,8 @@ pub(super) struct Arguments {
     pub(super) seed: Option<u64>,
     pub(super) trace: bool,
     pub(super) shrink: bool,
+    /// A file of a failure made small, to be run again.
+    pub(super) replay: Option<String>,
     /// How fast it is, on one core.
     pub(super) bench: bool,
     /// Kinds of fault without effect.
@@ -31,6 +34,7 @@ impl Default for Arguments {
             seed: None,
             trace: false,
             shrink: false,
+            replay: None,
             bench: false,
             masked: Vec::new(),
             report: None,
@@ -52,6 +56,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--seed" => arguments.seed = Some(number()?),
             "--trace" => arguments.trace = true,
             "--shrink" => arguments.shrink = true,
+            "--replay" => arguments.replay = Some(words.next().ok_or("--replay takes a file")?),
             "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
@@ -62,7 +67,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
 }
 
 /// Kinds of fault by name or class, with commas between.
-fn kinds(text: &str) -> Result<Vec<Fault>, String> {
+pub(super) fn kinds(text: &str) -> Result<Vec<Fault>, String> {
     let all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
     let mut kinds = Vec::new();
     for word in text.split(',') {
@@ -97,9 +102,12 @@ pub fn main_of(
         Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
             shrink::main(protocol, seed, masked, &run)
         }
+        Ok(Arguments { replay: Some(path), trace, .. }) => {
+            golden::main(protocol, &path, trace, &run)
+        }
         Ok(Arguments { bench: true, seeds, .. }) => bench::main(protocol, seeds, run),
         Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
-            nemesis::limit(Limits { masked, ..Limits::default() });
+            limits::limit(Limits { masked, ..Limits::default() });
             one(protocol, seed, trace, run)
         }
         Ok(arguments) => {
@@ -119,6 +127,7 @@ pub fn main_of(
                 "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE]"
             );
             eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
+            eprintln!("       sim --replay FILE [--trace]");
             eprintln!("       sim --bench [--seeds N]");
             ExitCode::from(2)
         }
@@ -134,20 +143,8 @@ fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -
         let skip = if trace { 0 } else { run.trace.len().saturating_sub(LAST_LINES) };
         run.trace.iter().skip(skip).for_each(|line| println!("{line}"));
     }
-    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
-    let seconds = run.nanos as f64 / 1e9;
-    let (events, faults, digest) = (run.events, run.faults, run.digest);
-    println!(
-        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
-         faults, digest {digest:032x}"
-    );
-    match run.violation {
-        Some(violation) => {
-            println!("{protocol}: seed {seed} FAILED: {violation}");
-            ExitCode::FAILURE
-        }
-        None => ExitCode::SUCCESS,
-    }
+    println!("{}", show(protocol, seed, &run));
+    if run.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[cfg(test)]

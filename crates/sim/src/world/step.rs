@@ -2,7 +2,8 @@
 
 use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, Time};
 
-use super::{Ask, Event, System, Violation, World};
+use super::{Ask, Clients, Event, System, Violation, World};
+use crate::limits::Choice;
 use crate::nemesis::Fault;
 use crate::net::mangle;
 use crate::node::{JOURNAL_BYTES_MAX, Life};
@@ -13,7 +14,7 @@ impl<S: System> World<S> {
             self.push(resume, Event::Alarm { node, alarm });
             return Ok(());
         }
-        if let Some(wait) = self.limits.pace.and_then(|pace| self.too_soon(pace)) {
+        if let Some(wait) = self.choices.limits().pace.and_then(|pace| self.too_soon(pace)) {
             self.push(wait, Event::Alarm { node, alarm });
             return Ok(());
         }
@@ -23,16 +24,17 @@ impl<S: System> World<S> {
         let now = slot.clock.local(true_now);
         let rng = &mut self.streams.work;
         let up = slot.life.is_some();
-        let asked = Some(&mut self.counts.asked);
+        let Self { choices, counts, chaos, .. } = self;
+        let clients = Some(Clients { asked: &mut counts.asked, choices, chaos: *chaos });
         match &mut slot.life {
             Some(life) => {
                 let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked };
+                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients };
                 self.system.alarm(node, alarm, Some(&mut life.app), &mut ask);
             }
             None => {
                 let alarms = &mut alarms;
-                let mut ask = Ask { host: None, now, true_now, alarms, rng, asked };
+                let mut ask = Ask { host: None, now, true_now, alarms, rng, clients };
                 self.system.alarm(node, alarm, None, &mut ask);
             }
         }
@@ -223,7 +225,7 @@ impl<S: System> World<S> {
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
         let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked: None };
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients: None };
         self.system.drain(node, &mut life.app, &mut ask);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });
@@ -289,10 +291,14 @@ impl<S: System> World<S> {
     /// One frame and all that becomes of it.
     fn send(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
         let (now, link) = (self.now, (from.node, to));
-        let Self { net, streams, counts, .. } = self;
+        let number = self.frames;
+        self.frames += 1;
+        let chaos = self.chaos;
+        let Self { net, streams, counts, choices, .. } = self;
         let count = |fault| *counts.faults.entry(fault).or_default() += 1;
+        let happens = |fault| !chaos || choices.happens(Choice::Frame(fault), number);
         let what = (class, frame.flat_len());
-        let copies = net.routes(now, link, what, &mut streams.dice, count);
+        let copies = net.routes(now, link, what, &mut streams.dice, happens, count);
         for delay in copies.as_slice() {
             let frame = frame.clone();
             self.push(*delay, Event::Deliver { to, from, class, frame, sent: now });
@@ -301,7 +307,9 @@ impl<S: System> World<S> {
         if dice.chance_ppm(self.net.garbage_ppm) {
             let delay = dice.between(self.net.delay_min, self.net.delay_max);
             let frame = mangle(frame, dice);
-            self.push(delay, Event::Garbage { to, from, frame });
+            if self.choices.happens(Choice::Frame(Fault::Garbage), number) {
+                self.push(delay, Event::Garbage { to, from, frame });
+            }
         }
     }
 

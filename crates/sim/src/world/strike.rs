@@ -4,6 +4,7 @@ use quorate_transport::{Incarnation, LinkState, NodeId, Peer, Rng, Shell, Start}
 use quorate_wal::Fault as DiskFault;
 
 use super::{Ask, Event, Stop, Streams, System, Violation, World};
+use crate::limits::Choice;
 use crate::nemesis::Fault;
 use crate::node::boot;
 
@@ -88,7 +89,7 @@ impl<S: System> World<S> {
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
         let true_now = self.now;
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if slot.life.is_some() || slot.gone {
+        if slot.life.is_some() || slot.gone || self.choices.limits().absent.contains(&node) {
             return Ok(());
         }
         slot.incarnation += 1;
@@ -127,9 +128,10 @@ impl<S: System> World<S> {
         let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let other = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
         let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
-        let masked =
-            self.plan.masked.contains(&fault) || self.limits.spared.contains(&self.strikes);
+        let number = self.strikes;
         self.strikes += 1;
+        let masked =
+            self.plan.masked.contains(&fault) || !self.choices.happens(Choice::Strike, number);
         if fault == Fault::Quiet && !masked {
             wait += quiet;
         }
@@ -384,7 +386,7 @@ impl<S: System> World<S> {
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
         let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, asked: None };
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients: None };
         self.system.disturb(node, &mut life.app, &mut ask, &mut self.streams.nemesis);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });

@@ -145,7 +145,7 @@ impl Group {
             // Counted even where it comes too late: a vote cast is a vote that may be counted.
             self.fates.entry(txn).or_default().votes.entry(node).or_default().push(vote);
         }
-        ask.request(member.txn, request);
+        ask.insist(member.txn, request);
     }
 
     fn on_answer(&mut self, node: NodeId, reply: &Reply, now: u64) {
