@@ -1,5 +1,6 @@
 //! `sim`: many seeds of every protocol under the simulator, or one seed again.
 
+mod digest;
 mod ledger;
 
 use std::ffi::OsString;
@@ -59,6 +60,9 @@ pub(crate) struct Args {
     /// Run a failure again that --shrink wrote down
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "start", "minutes"])]
     replay: Option<PathBuf>,
+    /// Run so many seeds in a debug and in a release build: they must be the same runs
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "seeds", "start", "minutes"])]
+    digest: Option<u64>,
     /// How fast it is: one core, five nodes, 50 operations a simulated second; raft by default
     #[arg(long, conflicts_with_all = ["seed", "minutes", "start", "mask", "ledger"])]
     bench: bool,
@@ -85,6 +89,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
+    }
+    if let Some(seeds) = args.digest {
+        let programs = PROGRAMS.iter().filter(|program| only.is_none_or(|o| o == program.name));
+        return digest::run(workspace, &programs.collect::<Vec<_>>(), seeds);
     }
     let mut reports = Vec::new();
     for program in PROGRAMS.iter().filter(|program| only.is_none_or(|only| only == program.name)) {
@@ -150,6 +158,7 @@ mod tests {
             seed: None,
             shrink: false,
             replay: None,
+            digest: None,
             bench: false,
             minutes: None,
             mask: None,

@@ -17,6 +17,8 @@ pub(super) struct Arguments {
     pub(super) shrink: bool,
     /// A file of a failure made small, to be run again.
     pub(super) replay: Option<String>,
+    /// The digests of so many seeds.
+    pub(super) digest: Option<u64>,
     /// How fast it is, on one core.
     pub(super) bench: bool,
     /// Kinds of fault without effect.
@@ -35,6 +37,7 @@ impl Default for Arguments {
             trace: false,
             shrink: false,
             replay: None,
+            digest: None,
             bench: false,
             masked: Vec::new(),
             report: None,
@@ -57,6 +60,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--trace" => arguments.trace = true,
             "--shrink" => arguments.shrink = true,
             "--replay" => arguments.replay = Some(words.next().ok_or("--replay takes a file")?),
+            "--digest" => arguments.digest = Some(number()?),
             "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
@@ -105,6 +109,7 @@ pub fn main_of(
         Ok(Arguments { replay: Some(path), trace, .. }) => {
             golden::main(protocol, &path, trace, &run)
         }
+        Ok(Arguments { digest: Some(count), .. }) => digests(protocol, count, run),
         Ok(Arguments { bench: true, seeds, .. }) => bench::main(protocol, seeds, run),
         Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
             limits::limit(Limits { masked, ..Limits::default() });
@@ -128,10 +133,20 @@ pub fn main_of(
             );
             eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
             eprintln!("       sim --replay FILE [--trace]");
+            eprintln!("       sim --digest N");
             eprintln!("       sim --bench [--seeds N]");
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints what tells whether two builds run a seed alike.
+fn digests(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run) -> ExitCode {
+    for seed in 0..count {
+        let Run { digest, events, nanos, .. } = run(seed, false);
+        println!("digest {protocol} {seed} {digest:032x} {events} {nanos}");
+    }
+    ExitCode::SUCCESS
 }
 
 /// Lines of the story that are shown of a seed that failed, unless all are asked for.
