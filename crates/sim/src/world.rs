@@ -241,6 +241,8 @@ enum Event {
 enum Stop {
     Kill,
     Power,
+    /// All nodes lose power.
+    PowerAll,
     Isolate,
     /// Dies and is back within milliseconds.
     Blink,
@@ -306,6 +308,7 @@ pub struct World<S: System> {
     frames: u64,
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
+    power_new_leaders: u64,
     crash_voters: u64,
     known_leader: Option<NodeId>,
     digest: Digest,
@@ -345,6 +348,7 @@ impl<S: System> World<S> {
                 crash_loop: 0,
                 gone: false,
                 stall: 0,
+                power_at_write: false,
             };
             (NodeId(id), node)
         };
@@ -364,6 +368,7 @@ impl<S: System> World<S> {
             choices: Choices::default(),
             frames: 0,
             stop_new_leaders: 0,
+            power_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,
             digest: Digest::default(),

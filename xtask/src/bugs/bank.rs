@@ -14,8 +14,13 @@ use crate::sim::program_of;
 pub(super) const FOLDER: &str = "crates/sim/bugs";
 
 /// Invariants that say what a user would notice: by their first words.
-const OUTCOMES: &[&str] =
-    &["R1", "R4", "R5", "R6", "R7", "R8", "M", "D", "X", "E1", "E5", "AC", "T11", "K", "F1"];
+const OUTCOMES: &[&str] = &[
+    "R1", "R4", "R5", "R6", "R7", "R8", "M", "D", "X", "E1", "E2", "E4", "E5", "AC", "T11", "K",
+    "F",
+];
+
+/// Invariants that say what does not come to pass.
+const LIVENESS: &[&str] = &["R29", "R30", "X3", "E3", "AC5", "F4"];
 
 /// One known bug.
 pub(super) struct Bug {
@@ -151,10 +156,10 @@ fn how(what: &str) -> How {
         let whole = known.ends_with(|c: char| c.is_ascii_digit());
         id == **known || !whole && id.strip_prefix(**known).is_some_and(is_number)
     };
-    if OUTCOMES.iter().find(is).is_some() {
-        How::Outcome
-    } else if id == "R29" || id == "R30" || what.contains("law 8") {
+    if LIVENESS.contains(&id) || what.contains("law 8") {
         How::Liveness
+    } else if OUTCOMES.iter().find(is).is_some() {
+        How::Outcome
     } else {
         How::Inside
     }
@@ -186,6 +191,9 @@ mod tests {
         assert_eq!((seeds, how), (100, How::Inside));
         assert_eq!(caught("smr: seed 0 FAILED: n1 at 1.0 s: M3 not linearizable").1, How::Outcome);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R29 a node").1, How::Liveness);
+        assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X3 2 requests").1, How::Liveness);
+        assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X1 n1 and n2").1, How::Outcome);
+        assert_eq!(caught("bully: seed 0 FAILED: n1 at 1.0 s: E3, E4 not all").1, How::Liveness);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R11 or R13: term").1, How::Inside);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R14 applied 3").1, How::Inside);
         assert!(judge("raft: 300 seeds passed after 9 s", 300, Duration::ZERO).seeds().is_none());

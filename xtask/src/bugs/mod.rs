@@ -81,6 +81,10 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64) -> Result<Verdict> {
             .arg(word)
             .args(example)
             .env("CARGO_TARGET_DIR", &copy.target)
+            // A bug is a few lines: only what they touch is built again, and nobody debugs it.
+            .env("CARGO_PROFILE_SIM_INCREMENTAL", "true")
+            .env("CARGO_PROFILE_SIM_CODEGEN_UNITS", "64")
+            .env("CARGO_PROFILE_SIM_DEBUG", "false")
             .env("RUST_BACKTRACE", "0")
     };
     cargo("build").read()?;

@@ -41,7 +41,7 @@ impl<S: System> World<S> {
             node.life.iter_mut().for_each(|life| life.store_failed = false);
             node.paused_until = node.paused_until.min(now);
             (node.slow, node.slow_disk, node.crash_loop) = ((0, 0), (0, 0), 0);
-            (node.stall, node.gone) = (0, false);
+            (node.stall, node.gone, node.power_at_write) = (0, false, false);
             node.clock.drift(now, &mut self.streams.nemesis, 0);
             if let Some(life) = &mut node.life {
                 life.hands.effects_left = None;

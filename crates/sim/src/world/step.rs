@@ -2,7 +2,7 @@
 
 use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, Time};
 
-use super::{Ask, Clients, Event, System, Violation, World};
+use super::{Ask, Clients, Event, Stop, System, Violation, World};
 use crate::limits::Choice;
 use crate::nemesis::Fault;
 use crate::net::mangle;
@@ -190,7 +190,12 @@ impl<S: System> World<S> {
         let factor = if slow_until > self.now { factor } else { 1 };
         let nanos = stall + factor * self.streams.disk.between(50_000, self.plan.sync_max);
         let life = slot.incarnation;
+        let power = std::mem::take(&mut slot.power_at_write);
         self.push(nanos, Event::Synced { node, life });
+        if power {
+            let soon = self.dice(Fault::PowerLoss).below(nanos.max(1));
+            self.push(soon, Event::Stop { node, how: Stop::Power });
+        }
     }
 
     pub(super) fn synced(&mut self, node: NodeId) -> Result<(), Violation> {

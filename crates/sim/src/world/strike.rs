@@ -23,6 +23,13 @@ impl<S: System> World<S> {
             let delay = rng.below(soon);
             self.push(delay, Event::Stop { node, how });
         }
+        if leader.is_some() && changed && self.power_new_leaders > 0 && self.chaos {
+            self.power_new_leaders -= 1;
+            let rng = self.dice(Fault::PowerAtElection);
+            let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
+            let delay = rng.below(soon);
+            self.push(delay, Event::Stop { node, how: Stop::PowerAll });
+        }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
             let dice = self.dice(Fault::CrashVoters);
             let (strikes, delay) = (dice.below(2) == 0, dice.below(300_000));
@@ -40,6 +47,7 @@ impl<S: System> World<S> {
         match how {
             Stop::Kill => self.kill(node, None),
             Stop::Power => self.power_loss(node),
+            Stop::PowerAll => self.ids().into_iter().for_each(|node| self.power_loss(node)),
             Stop::Blink => {
                 let down = self.dice(Fault::CrashVoters).between(10_000, 2_000_000);
                 self.kill(node, Some(down));
@@ -81,6 +89,7 @@ impl<S: System> World<S> {
         let seed = self.streams.disk.next_u64();
         let other = self.streams.disk.next_u64();
         if let Some(slot) = self.nodes.get_mut(&node) {
+            slot.power_at_write = false;
             slot.disk.power_loss(seed);
             slot.snapshots.power_loss(other);
         }
@@ -174,7 +183,7 @@ impl<S: System> World<S> {
     }
 
     /// What a kind of fault draws from: masking one shifts no other.
-    fn dice(&mut self, fault: Fault) -> &mut Rng {
+    pub(super) fn dice(&mut self, fault: Fault) -> &mut Rng {
         let Streams { kinds, seeds, .. } = &mut self.streams;
         kinds.entry(fault).or_insert_with(|| seeds.fork(0x100 + fault as u64))
     }
@@ -329,7 +338,11 @@ impl<S: System> World<S> {
                 self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop = few);
                 self.kill(node, Some(1_000_000));
             }
-            Fault::PowerLoss => self.power_loss(node),
+            Fault::PowerLoss if rng.below(3) == 0 => self.power_loss(node),
+            Fault::PowerLoss => {
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.power_at_write = true);
+            }
+            Fault::PowerAtElection => self.power_new_leaders = few,
             Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
             Fault::CrashInStep => {
                 if let Some(life) = self.life_mut(node) {
