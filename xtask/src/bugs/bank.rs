@@ -49,8 +49,18 @@ pub(super) enum How {
 /// What became of one.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    Caught { seeds: u64, how: How, what: String, took: Duration },
-    Missed { seeds: u64, took: Duration },
+    Caught {
+        seeds: u64,
+        how: How,
+        what: String,
+        took: Duration,
+        /// Events that are left once it is made small, where it was.
+        left: Option<u64>,
+    },
+    Missed {
+        seeds: u64,
+        took: Duration,
+    },
 }
 
 impl Verdict {
@@ -61,14 +71,23 @@ impl Verdict {
             Self::Missed { .. } => None,
         }
     }
+
+    /// What is left of the failure once it is made small.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Caught { left, .. } => *left,
+            Self::Missed { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Caught { seeds, how, what, took } => {
+            Self::Caught { seeds, how, what, took, left } => {
                 let seconds = took.as_secs_f64();
-                write!(f, "caught after {seeds} seeds, {seconds:.1} s, {how:?}: {what}")
+                write!(f, "caught after {seeds} seeds, {seconds:.1} s, {how:?}: {what}")?;
+                left.map_or(Ok(()), |left| write!(f, "; {left} events left"))
             }
             Self::Missed { seeds, took } => {
                 write!(f, "NOT caught in {seeds} seeds, {:.1} s", took.as_secs_f64())
@@ -125,7 +144,7 @@ fn parse(path: &Path) -> Result<Bug> {
 pub(super) fn judge(said: &str, seeds: u64, took: Duration) -> Verdict {
     for line in said.lines() {
         if let Some((seed, what)) = failure(line) {
-            return Verdict::Caught { seeds: seed + 1, how: how(&what), what, took };
+            return Verdict::Caught { seeds: seed + 1, how: how(&what), what, took, left: None };
         }
     }
     // A panic ends the sweep at once, and does not say at which seed: it is among those begun.
@@ -133,7 +152,7 @@ pub(super) fn judge(said: &str, seeds: u64, took: Duration) -> Verdict {
         let passed = said.lines().filter_map(passed).max().unwrap_or(0);
         let what = said[at..].lines().nth(1).unwrap_or("").trim().to_owned();
         let how = if what.is_empty() { How::Inside } else { how(&what) };
-        return Verdict::Caught { seeds: passed + 100, how, what, took };
+        return Verdict::Caught { seeds: passed + 100, how, what, took, left: None };
     }
     Verdict::Missed { seeds, took }
 }
@@ -143,6 +162,13 @@ fn failure(line: &str) -> Option<(u64, String)> {
     let (seed, what) = line.split_once(": seed ")?.1.split_once(" FAILED: ")?;
     let what = what.split_once(" s: ").map_or(what, |(_, what)| what);
     Some((seed.parse().ok()?, what.to_owned()))
+}
+
+/// `raft: seed 56: 12 events left of 3150: …`.
+pub(super) fn left(said: &str) -> Option<u64> {
+    let line = said.lines().find(|line| line.contains(" events left of "))?;
+    let (before, _) = line.split_once(" events left of ")?;
+    before.rsplit(' ').next()?.parse().ok()
 }
 
 /// `raft: 300 seeds passed after 9 s`.
@@ -178,6 +204,12 @@ mod tests {
             Verdict::Caught { seeds, how, what, .. } => (seeds, how, what),
             Verdict::Missed { .. } => panic!("{said}"),
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_failure_is_read() {
+        assert_eq!(left("# 12 events left of 3150: 2 strikes"), Some(12));
+        assert_eq!(left("raft: seed 5 does not fail"), None);
     }
 
     #[test]
