@@ -5,6 +5,7 @@ mod clock;
 pub mod explorer;
 pub mod laws;
 mod limits;
+mod luck;
 pub mod marks;
 mod nemesis;
 mod net;

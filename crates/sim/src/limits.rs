@@ -29,6 +29,10 @@ pub(crate) struct Limits {
     pub(crate) absent: BTreeSet<NodeId>,
     /// Operations of clients beyond so many a simulated second: they wait.
     pub(crate) pace: Option<u64>,
+    /// Another luck under the same faults; 0 is the usual one.
+    pub(crate) salt: u64,
+    /// A run is over then, in nanoseconds of true time, whatever has happened.
+    pub(crate) until: Option<u64>,
     /// Runs write down what happened.
     pub(crate) record: bool,
 }

@@ -11,8 +11,9 @@ use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
 use crate::limits::{Choice, Choices};
+use crate::luck::{For, Luck};
 use crate::nemesis::{Fault, Plan};
-use crate::net::{Dice, Net};
+use crate::net::Net;
 use crate::node::{Life, Node};
 
 mod calm;
@@ -275,19 +276,6 @@ impl Ord for Queued {
     }
 }
 
-/// Separate streams, so that drawing more for one concern shifts no other.
-struct Streams {
-    order: Rng,
-    net: Rng,
-    dice: Dice,
-    disk: Rng,
-    nemesis: Rng,
-    /// What each kind of fault draws from, made when it first strikes.
-    kinds: BTreeMap<Fault, Rng>,
-    work: Rng,
-    seeds: Rng,
-}
-
 /// Everything that is simulated.
 pub struct World<S: System> {
     /// The system under test.
@@ -299,7 +287,9 @@ pub struct World<S: System> {
     number: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     nodes: BTreeMap<NodeId, Node<S::App>>,
-    streams: Streams,
+    /// When which kind of fault strikes whom.
+    nemesis: Rng,
+    luck: Luck,
     counts: Counts,
     chaos: bool,
     strikes: u64,
@@ -318,17 +308,11 @@ pub struct World<S: System> {
 impl<S: System> World<S> {
     /// A world of `nodes` nodes, numbered from 1, all about to start.
     pub fn new(seed: u64, nodes: u64, plan: Plan, system: S) -> Self {
+        let choices = Choices::default();
         let root = Rng::new(seed);
-        let mut streams = Streams {
-            order: root.fork(1),
-            net: root.fork(2),
-            dice: Dice::new(&root.fork(7)),
-            kinds: BTreeMap::new(),
-            disk: root.fork(3),
-            nemesis: root.fork(4),
-            work: root.fork(5),
-            seeds: root.fork(6),
-        };
+        let mut nemesis = root.fork(4);
+        let mut disks = root.fork(3);
+        let luck = Luck::new(root.fork(6 + choices.limits().salt));
         let mut net = Net::default();
         (net.loss_ppm, net.duplicate_ppm) = (plan.loss_ppm, plan.duplicate_ppm);
         net.bulk_loss_ppm = plan.bulk_loss_ppm;
@@ -338,9 +322,9 @@ impl<S: System> World<S> {
             let node = Node {
                 id: NodeId(id),
                 incarnation: 0,
-                disk: SimDisk::new(streams.disk.next_u64()),
-                snapshots: SimDisk::new(streams.disk.next_u64()),
-                clock: Clock::new(&mut streams.nemesis, plan.drift_ppm),
+                disk: SimDisk::new(disks.next_u64()),
+                snapshots: SimDisk::new(disks.next_u64()),
+                clock: Clock::new(&mut nemesis, plan.drift_ppm),
                 life: None,
                 paused_until: 0,
                 slow: (0, 0),
@@ -361,11 +345,12 @@ impl<S: System> World<S> {
             number: 0,
             queue: BinaryHeap::new(),
             nodes,
-            streams,
+            nemesis,
+            luck,
             counts: Counts::default(),
             chaos: true,
             strikes: 0,
-            choices: Choices::default(),
+            choices,
             frames: 0,
             stop_new_leaders: 0,
             power_new_leaders: 0,
@@ -375,7 +360,7 @@ impl<S: System> World<S> {
             trace: None,
         };
         for node in world.ids() {
-            let delay = world.streams.order.below(50_000_000);
+            let delay = world.draw(For::Burst, node).below(50_000_000);
             world.push(delay, Event::Restart { node });
         }
         world.push(500_000_000, Event::Nemesis);
@@ -455,8 +440,9 @@ impl<S: System> World<S> {
     /// # Errors
     /// The first broken invariant.
     pub fn run(&mut self, until: u64) -> Result<(), Violation> {
+        let end = self.choices.limits().until.unwrap_or(u64::MAX);
         while let Some(Reverse(next)) = self.queue.peek() {
-            if next.at > until {
+            if next.at > until.min(end) {
                 break;
             }
             let Some(Reverse(next)) = self.queue.pop() else { break };
@@ -464,6 +450,10 @@ impl<S: System> World<S> {
             self.counts.events += 1;
             self.note(&next.event);
             self.handle(next.event)?;
+        }
+        if until > end {
+            self.now = end;
+            return Err(self.violation(NodeId(0), "the run was cut short".into()));
         }
         self.now = until;
         Ok(())
@@ -583,9 +573,14 @@ impl<S: System> World<S> {
         (until > self.now).then(|| until - self.now)
     }
 
+    /// What is drawn now.
+    fn draw(&mut self, what: For, who: NodeId) -> Rng {
+        self.luck.at(self.now, what, who)
+    }
+
     fn push(&mut self, delay: u64, event: Event) {
         self.number += 1;
-        let tie = self.streams.order.next_u64();
+        let tie = self.draw(For::Tie, NodeId(0)).next_u64();
         let at = self.now.saturating_add(delay);
         self.queue.push(Reverse(Queued { at, tie, number: self.number, event }));
     }

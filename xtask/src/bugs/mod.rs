@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// At most 300 seeds each; writes nothing, and fails only where a patch does not apply or build
     #[arg(long)]
     quick: bool,
-    /// Make each failure small too, and count the events that are left: two minutes each at the most
+    /// Make each failure small too, and count the events left: two minutes each at the most
     #[arg(long)]
     shrink: bool,
     /// How many seeds each gets at the most

@@ -58,8 +58,8 @@ fn page(commit: &str, rows: &[(&Bug, Verdict)], seeds_max: u64) -> String {
         let (floor, ceiling) = SMALL;
         let _ = writeln!(
             text,
-            "Made small, a failure has {median} events left in the middle ({floor} is the floor) and \
-             {most} at the most ({ceiling}): injected faults, those of single frames too, and \
+            "Made small, a failure has {median} events left in the middle ({floor} is the floor) \
+             and {most} at the most ({ceiling}): faults, those of single frames too, and \
              operations of clients before the calm.\n"
         );
     }

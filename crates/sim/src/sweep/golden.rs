@@ -47,7 +47,7 @@ impl Golden {
         let Self { protocol, seed, limits, breaks, digest } = self;
         let masked: Vec<String> = limits.masked.iter().map(|kind| format!("{kind:?}")).collect();
         let absent: Vec<String> = limits.absent.iter().map(|node| node.0.to_string()).collect();
-        let mut text = format!("protocol {protocol}\nseed {seed}\n");
+        let mut text = format!("protocol {protocol}\nseed {seed}\nsalt {}\n", limits.salt);
         text += &format!("masked {}\nabsent {}\n", masked.join(","), absent.join(","));
         for (choice, only) in &limits.only {
             let numbers: Vec<String> = only.iter().map(u64::to_string).collect();
@@ -72,6 +72,7 @@ impl Golden {
         match word {
             "protocol" => rest.clone_into(&mut self.protocol),
             "seed" => self.seed = rest.parse().ok()?,
+            "salt" => self.limits.salt = rest.parse().ok()?,
             "masked" if rest.is_empty() => {}
             "masked" => self.limits.masked = kinds(rest).ok()?,
             "absent" => self.limits.absent = numbers(rest)?.into_iter().map(NodeId).collect(),

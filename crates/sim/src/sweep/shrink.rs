@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use quorate_transport::NodeId;
+use quorate_transport::{NodeId, Rng};
 
 use super::golden::Golden;
 use super::{Run, caught};
@@ -17,6 +17,14 @@ use crate::nemesis::Fault;
 
 /// After so long what is left is good enough.
 const TIME_MAX: Duration = Duration::from_secs(110);
+const SECOND: u64 = 1_000_000_000;
+/// How often another luck is tried where something could not be left out.
+const PATIENCE_MAX: u32 = 64;
+/// How often in a row a half of everything is left out in vain, and what is few enough.
+const HALVES_MAX: u32 = 150;
+const FEW: usize = 40;
+/// Nobody asks for less.
+const LEAST: usize = 1;
 /// Violations of these are of something that does not come to pass: nodes that are not there, or
 /// nobody asking, would break them for another reason.
 const LIVENESS: &[&str] = &["R29", "R30", "X3", "AC4", "AC5", "F1", "F2", "F4", "E3", "E4", "E7"];
@@ -88,6 +96,7 @@ pub(super) fn shrink(
     let limits = Limits { masked, record: true, ..Limits::default() };
     let first = limited(seed, false, &limits, run);
     let what = &first.violation.as_ref()?.what;
+    let at = first.violation.as_ref()?.at;
     let mut search = Search {
         seed,
         run,
@@ -97,9 +106,12 @@ pub(super) fn shrink(
         limits,
         taken: first.taken.clone(),
         nodes: first.nodes,
+        at,
+        dice: Rng::new(seed),
         tries: 1,
     };
     search.all();
+    search.limits.until = None;
     let last = limited(seed, true, &search.limits, run);
     let Search { limits, tries, .. } = search;
     let (events_before, took) = (first.taken.len(), begun.elapsed());
@@ -130,59 +142,92 @@ struct Search<'a, F, L> {
     limits: Limits,
     taken: Vec<(Choice, u64)>,
     nodes: u64,
+    /// When it breaks under that.
+    at: u64,
+    dice: Rng,
     tries: u32,
 }
 
 impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
-    /// Leaves out what can be, until nothing more can, or time is up.
+    /// Leaves out what can be, until nothing more can, or time is up. What cannot go under this
+    /// luck may go under another: there is more patience in every round.
     fn all(&mut self) {
         for kind in Fault::FOLLOW.into_iter().chain(Fault::STRIKES) {
             let mut limits = self.limits.clone();
             limits.masked.push(kind);
-            self.keep(limits);
+            self.keep(limits, 1);
         }
-        loop {
+        self.halves();
+        let mut patience = 1;
+        while !(self.is_late)() && patience <= PATIENCE_MAX && self.taken.len() > LEAST {
             let before = (self.taken.len(), self.limits.absent.len());
-            self.nodes();
-            let mut choices: Vec<Choice> = self.taken.iter().map(|(choice, _)| *choice).collect();
-            choices.sort_unstable();
-            choices.dedup();
-            choices.into_iter().for_each(|choice| self.choices(choice));
-            if (self.taken.len(), self.limits.absent.len()) == before || (self.is_late)() {
-                return;
+            self.nodes(patience);
+            self.kinds().into_iter().for_each(|choice| self.choices(choice, patience));
+            if (self.taken.len(), self.limits.absent.len()) == before {
+                patience *= 4;
             }
         }
     }
 
-    /// Keeps the limits if the same invariant still breaks.
-    fn keep(&mut self, limits: Limits) -> bool {
-        if (self.is_late)() {
-            return false;
+    /// Keeps the limits if the same invariant still breaks, under this luck or so many others.
+    fn keep(&mut self, mut limits: Limits, patience: u32) -> bool {
+        for again in 0..patience {
+            if (self.is_late)() {
+                return false;
+            }
+            if again > 0 {
+                limits.salt = 1 + self.dice.below(1 << 32);
+            }
+            // What does not break a little later is not the same failure.
+            limits.until = (!self.liveness).then(|| self.at + self.at / 8 + SECOND);
+            self.tries += 1;
+            let run = limited(self.seed, false, &limits, self.run);
+            let Some(violation) = run.violation else { continue };
+            // A run may take another way, and more may happen on it.
+            if id(&violation.what) == self.id && run.taken.len() <= self.taken.len() {
+                (self.limits, self.taken, self.at) = (limits, run.taken, violation.at);
+                return true;
+            }
         }
-        self.tries += 1;
-        let run = limited(self.seed, false, &limits, self.run);
-        let same = run.violation.is_some_and(|violation| id(&violation.what) == self.id);
-        // A run may take another way, and more may happen on it.
-        let smaller = run.taken.len() <= self.taken.len();
-        if same && smaller {
-            (self.limits, self.taken) = (limits, run.taken);
+        false
+    }
+
+    /// Leaves out a half of everything at random, under any luck, as long as that succeeds now and
+    /// then: a long run becomes a short one, of which many more can be tried.
+    fn halves(&mut self) {
+        let mut failures = 0;
+        while failures < HALVES_MAX && self.taken.len() > FEW && !(self.is_late)() {
+            let mut limits = self.limits.clone();
+            for choice in self.kinds() {
+                let share = [0, 500_000, 500_000, 1_000_000][self.dice.below(4) as usize];
+                let mut only = self.left(choice);
+                only.retain(|_| self.dice.chance_ppm(share));
+                limits.only.insert(choice, only.into_iter().collect());
+            }
+            limits.salt = 1 + self.dice.below(1 << 32);
+            failures = if self.keep(limits, 1) { 0 } else { failures + 1 };
         }
-        same && smaller
+    }
+
+    /// The sorts of choices that are left.
+    fn kinds(&self) -> Vec<Choice> {
+        let kinds: BTreeSet<Choice> = self.taken.iter().map(|(choice, _)| *choice).collect();
+        kinds.into_iter().collect()
     }
 
     /// Leaves out whole nodes.
-    fn nodes(&mut self) {
+    fn nodes(&mut self, patience: u32) {
         for node in (1..=self.nodes).rev().map(NodeId) {
             if !self.liveness && !self.limits.absent.contains(&node) {
                 let mut limits = self.limits.clone();
                 limits.absent.insert(node);
-                self.keep(limits);
+                self.keep(limits, patience);
             }
         }
     }
 
     /// Delta debugging over all choices of one sort.
-    fn choices(&mut self, choice: Choice) {
+    fn choices(&mut self, choice: Choice, patience: u32) {
         let mut left = self.left(choice);
         let mut chunk = left.len();
         while chunk > 0 && !(self.is_late)() {
@@ -192,7 +237,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
                 let mut limits = self.limits.clone();
                 let only = left[..at].iter().chain(&left[end..]).copied().collect();
                 limits.only.insert(choice, only);
-                if self.keep(limits) {
+                if self.keep(limits, patience) {
                     // What was to happen later than the violation does not any more.
                     let before: BTreeSet<u64> = left[..at].iter().copied().collect();
                     left = self.left(choice);
@@ -278,8 +323,8 @@ mod tests {
         assert_eq!(shrunk.last.taken, want);
         assert_eq!(shrunk.events_before, 3150);
         assert_eq!(shrunk.limits.absent, BTreeSet::from([NodeId(2), NodeId(3)]));
-        assert_eq!(shrunk.limits.masked.len(), 48, "all but kills and losses");
-        assert!(shrunk.tries < 250, "{}", shrunk.tries);
+        assert_eq!(shrunk.limits.masked.len(), 49, "all but kills and losses");
+        assert!(shrunk.tries < 5_000, "{}", shrunk.tries);
         let summary = shrunk.summary();
         assert!(summary.starts_with("4 events left of 3150: 2 strikes, 1 operations, 1 faults"));
     }

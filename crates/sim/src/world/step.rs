@@ -4,8 +4,9 @@ use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, T
 
 use super::{Ask, Clients, Event, Stop, System, Violation, World};
 use crate::limits::Choice;
+use crate::luck::For;
 use crate::nemesis::Fault;
-use crate::net::mangle;
+use crate::net::{Dice, mangle};
 use crate::node::{JOURNAL_BYTES_MAX, Life};
 
 impl<S: System> World<S> {
@@ -22,7 +23,7 @@ impl<S: System> World<S> {
         let mut alarms = Vec::new();
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
         let now = slot.clock.local(true_now);
-        let rng = &mut self.streams.work;
+        let rng = &mut self.luck.at(true_now, For::Work, node);
         let up = slot.life.is_some();
         let Self { choices, counts, chaos, .. } = self;
         let clients = Some(Clients { asked: &mut counts.asked, choices, chaos: *chaos });
@@ -142,18 +143,19 @@ impl<S: System> World<S> {
         let now = slot.clock.local(true_now);
         let Some(life) = &mut slot.life else { return Ok(()) };
         input(life, now);
-        if self.streams.order.below(2) == 0 {
+        let mut burst = self.luck.at(true_now, For::Burst, node);
+        if burst.below(2) == 0 {
             life.host.flush(&mut life.hands);
         }
         self.drain(node);
-        if self.streams.order.chance_ppm(self.plan.settle_ppm) {
+        if burst.chance_ppm(self.plan.settle_ppm) {
             return self.settle(node);
         }
         let life_number = self.nodes[&node].incarnation;
         if let Some(life) = self.life_mut(node)
             && !std::mem::replace(&mut life.settle_due, true)
         {
-            let delay = self.streams.order.between(1_000, 500_000);
+            let delay = burst.between(1_000, 500_000);
             self.push(delay, Event::Settle { node, life: life_number });
         }
         self.finish(node)
@@ -188,7 +190,8 @@ impl<S: System> World<S> {
         let stall = std::mem::take(&mut slot.stall);
         let (slow_until, factor) = slot.slow_disk;
         let factor = if slow_until > self.now { factor } else { 1 };
-        let nanos = stall + factor * self.streams.disk.between(50_000, self.plan.sync_max);
+        let mut disk = self.luck.at(self.now, For::Disk, node);
+        let nanos = stall + factor * disk.between(50_000, self.plan.sync_max);
         let life = slot.incarnation;
         let power = std::mem::take(&mut slot.power_at_write);
         self.push(nanos, Event::Synced { node, life });
@@ -229,7 +232,7 @@ impl<S: System> World<S> {
         }
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-        let rng = &mut self.streams.work;
+        let rng = &mut self.luck.at(true_now, For::Work, node);
         let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients: None };
         self.system.drain(node, &mut life.app, &mut ask);
         for (node, nanos, alarm) in alarms {
@@ -266,7 +269,7 @@ impl<S: System> World<S> {
             return Ok(());
         }
         for (key, stored) in stored {
-            let delay = self.streams.disk.between(20_000, self.plan.sync_max);
+            let delay = self.draw(For::Disk, node).between(20_000, self.plan.sync_max);
             self.push(delay, Event::Stored { node, life: life_number, key, stored });
         }
         if let Some(life) = self.nodes[&node].life.as_ref()
@@ -299,16 +302,17 @@ impl<S: System> World<S> {
         let number = self.frames;
         self.frames += 1;
         let chaos = self.chaos;
-        let Self { net, streams, counts, choices, .. } = self;
+        let mut dice = Dice::new(&self.draw(For::Net, NodeId(from.node.0 << 8 | to.0)));
+        let Self { net, counts, choices, .. } = self;
         let count = |fault| *counts.faults.entry(fault).or_default() += 1;
         let happens = |fault| !chaos || choices.happens(Choice::Frame(fault), number);
         let what = (class, frame.flat_len());
-        let copies = net.routes(now, link, what, &mut streams.dice, happens, count);
+        let copies = net.routes(now, link, what, &mut dice, happens, count);
         for delay in copies.as_slice() {
             let frame = frame.clone();
             self.push(*delay, Event::Deliver { to, from, class, frame, sent: now });
         }
-        let dice = &mut self.streams.dice.garbage;
+        let dice = &mut dice.garbage;
         if dice.chance_ppm(self.net.garbage_ppm) {
             let delay = dice.between(self.net.delay_min, self.net.delay_max);
             let frame = mangle(frame, dice);
