@@ -1,5 +1,6 @@
 //! `sim`: many seeds of every protocol under the simulator, or one seed again.
 
+mod digest;
 mod ledger;
 
 use std::ffi::OsString;
@@ -35,9 +36,8 @@ const PROGRAMS: &[Program] = &[
     program("detector", "quorate-detector", "sim", 10),
     program("lease", "quorate-election", "sim_lease", 10),
     program("bully", "quorate-election", "sim_bully", 10),
+    program("clocks", "quorate-clocks", "sim", 10),
 ];
-/// The clocks have no group of machines: their seeds are a test that reads `QUORATE_SEEDS`.
-const CLOCKS: Program = program("clocks", "quorate-clocks", "sim", 10);
 /// Seeds of one protocol, and of all together, unless told otherwise.
 const USUAL: (u64, u64) = (200, 2_000);
 
@@ -57,6 +57,15 @@ pub(crate) struct Args {
     /// With --seed: leave out all that the failure does not need
     #[arg(long, requires = "seed")]
     shrink: bool,
+    /// Run a failure again that --shrink wrote down
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds", "start", "minutes"])]
+    replay: Option<PathBuf>,
+    /// Run so many seeds in a debug and in a release build: they must be the same runs
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "seeds", "start", "minutes"])]
+    digest: Option<u64>,
+    /// How fast it is: one core, five nodes, 50 operations a simulated second; raft by default
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "start", "mask", "ledger"])]
+    bench: bool,
     /// Stop after so many minutes, whatever is left, of each protocol
     #[arg(long, conflicts_with = "seed")]
     minutes: Option<u64>,
@@ -73,15 +82,17 @@ pub(crate) struct Args {
 
 /// Runs the simulator of one protocol, or of each.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let known = || PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.name);
-    // One seed is of raft unless said.
-    let only = args.protocol.as_deref().or(args.seed.map(|_| "raft"));
+    let known = || PROGRAMS.iter().map(|program| program.name);
+    // One seed, and a measurement, are of raft unless said.
+    let one = args.seed.is_some() || args.bench || args.replay.is_some();
+    let only = args.protocol.as_deref().or(one.then_some("raft"));
     if let Some(only) = only.filter(|only| !known().any(|name| name == *only)) {
         let known: Vec<_> = known().collect();
         bail!("no simulation of `{only}`; there is one of: {}", known.join(", "));
     }
-    if only == Some(CLOCKS.name) && (args.seed.is_some() || args.minutes.is_some()) {
-        bail!("--seed and --minutes are not for clocks: give it --seeds");
+    if let Some(seeds) = args.digest {
+        let programs = PROGRAMS.iter().filter(|program| only.is_none_or(|o| o == program.name));
+        return digest::run(workspace, &programs.collect::<Vec<_>>(), seeds);
     }
     let mut reports = Vec::new();
     for program in PROGRAMS.iter().filter(|program| only.is_none_or(|only| only == program.name)) {
@@ -90,19 +101,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let cargo = workspace.cargo().args(["run", "--profile", "sim", "-p", program.package]);
         let cargo = cargo.args(["--example", program.example, "--"]);
         let cargo = cargo.args(flags(args, only.is_none().then_some(program.share)));
-        let cargo = match args.seed {
-            None => cargo.arg("--report").arg(&report),
-            Some(_) => cargo,
-        };
+        let cargo = if one { cargo } else { cargo.arg("--report").arg(&report) };
         cargo.args(&args.rest).run()?;
         reports.push(report);
-    }
-    if only.is_none_or(|only| only == CLOCKS.name) {
-        let seeds = args.seeds.unwrap_or(if only.is_some() { USUAL.0 } else { USUAL.1 });
-        let seeds = if only.is_some() { seeds } else { seeds * CLOCKS.share / 100 };
-        let test = ["test", "--profile", "sim", "-p", CLOCKS.package, "--test", CLOCKS.example];
-        let cargo = workspace.cargo().args(test).args(["--", "--nocapture"]);
-        cargo.env("QUORATE_SEEDS", seeds.to_string()).run()?;
     }
     if args.ledger { ledger::write(workspace, &reports) } else { Ok(()) }
 }
@@ -120,6 +121,8 @@ fn report(workspace: &Workspace, program: &Program) -> PathBuf {
 fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
     let seeds = match share {
         Some(share) => Some((args.seeds.unwrap_or(USUAL.1) * share / 100).max(1)),
+        None if args.bench => args.seeds,
+        None if args.replay.is_some() => None,
         None if args.seed.is_none() => Some(args.seeds.unwrap_or(USUAL.0)),
         None => None,
     };
@@ -133,6 +136,10 @@ fn flags(args: &Args, share: Option<u64>) -> Vec<String> {
     let mut flags: Vec<String> =
         given.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]).collect();
     flags.extend(args.shrink.then(|| "--shrink".to_owned()));
+    flags.extend(args.bench.then(|| "--bench".to_owned()));
+    if let Some(path) = &args.replay {
+        flags.extend(["--replay".to_owned(), path.display().to_string()]);
+    }
     if let Some(kinds) = &args.mask {
         flags.extend(["--mask".to_owned(), kinds.clone()]);
     }
@@ -150,6 +157,9 @@ mod tests {
             start: None,
             seed: None,
             shrink: false,
+            replay: None,
+            digest: None,
+            bench: false,
             minutes: None,
             mask: None,
             ledger: false,
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn seeds_of_all_protocols_together_are_shared_out() {
-        let shares: u64 = PROGRAMS.iter().chain([&CLOCKS]).map(|program| program.share).sum();
+        let shares: u64 = PROGRAMS.iter().map(|program| program.share).sum();
         assert_eq!(shares, 100);
         let all = Args { seeds: Some(20_000), ..args() };
         assert_eq!(flags(&all, Some(30)), ["--seeds", "6000"]);
@@ -170,6 +180,10 @@ mod tests {
     fn only_the_flags_that_were_given_are_passed_on() {
         let one = Args { seed: Some(7), shrink: true, mask: Some("N6".into()), ..args() };
         assert_eq!(flags(&one, None), ["--seed", "7", "--shrink", "--mask", "N6"]);
+        let bench = Args { bench: true, ..args() };
+        assert_eq!(flags(&bench, None), ["--bench"]);
+        let again = Args { replay: Some("a.txt".into()), ..args() };
+        assert_eq!(flags(&again, None), ["--replay", "a.txt"]);
         let timed = Args { start: Some(5), minutes: Some(2), ..args() };
         assert_eq!(flags(&timed, None), ["--seeds", "200", "--start", "5", "--minutes", "2"]);
     }

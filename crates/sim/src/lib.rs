@@ -4,6 +4,8 @@
 mod clock;
 pub mod explorer;
 pub mod laws;
+mod limits;
+mod luck;
 pub mod marks;
 mod nemesis;
 mod net;
@@ -14,6 +16,7 @@ mod world;
 
 pub use quorate_linearizability as linearizability;
 
+pub use limits::{Choice, Choices};
 pub use nemesis::{Delays, Fault, Plan};
 pub use net::Net;
 pub use world::{Ask, Counts, System, Violation, World};

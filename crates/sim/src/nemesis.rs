@@ -1,9 +1,8 @@
 //! What goes wrong, and when: each seed draws which kinds are on and how often they strike.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-
 use quorate_transport::Rng;
+
+use crate::limits::limits;
 
 /// A kind of fault. Each has the number of its class in the project's catalogue of faults: N is for
 /// the network, P for processes, D for disks, C for clocks, O for operators and applications.
@@ -15,7 +14,7 @@ pub enum Fault {
     Duplicate,
     /// A frame takes so long that later ones overtake it.
     Overtaken,
-    /// A copy of a frame arrives seconds later, in other terms and lives.
+    /// A copy of a frame arrives much later, some in other terms and lives.
     Late,
     /// A frame of a former life of its sender arrives.
     FormerLife,
@@ -79,10 +78,14 @@ pub enum Fault {
     Suspend,
     /// For a while every step of a node takes milliseconds.
     SlowProcess,
-    /// A node loses power: what it had not synced is lost.
+    /// A node loses power: what it had not synced is lost. Often it strikes between the next write
+    /// of its journal and the sync that follows.
     PowerLoss,
     /// All nodes lose power at once.
     PowerLossAll,
+    /// All nodes lose power soon after each of the next few nodes to become leader: what it put in
+    /// the place of other entries is not durable yet.
+    PowerAtElection,
     /// A power loss left part of a sector.
     TornWrite,
     /// A power loss kept a later write and lost an earlier one.
@@ -115,7 +118,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds that strike at a time of their own.
-    pub const STRIKES: [Self; 39] = [
+    pub const STRIKES: [Self; 40] = [
         Self::Clog,
         Self::Partition,
         Self::MinorityCut,
@@ -145,6 +148,7 @@ impl Fault {
         Self::SlowProcess,
         Self::PowerLoss,
         Self::PowerLossAll,
+        Self::PowerAtElection,
         Self::DiskError,
         Self::DiskFull,
         Self::StoreError,
@@ -196,7 +200,7 @@ impl Fault {
             Self::LongOutage => "P3",
             Self::Pause => "P4",
             Self::CrashLoop | Self::CrashVoters => "P8",
-            Self::PowerLossAll => "P9",
+            Self::PowerLossAll | Self::PowerAtElection => "P9",
             Self::SlowProcess => "P11",
             Self::QueueFull => "P12",
             Self::PowerLoss => "D1",
@@ -216,29 +220,6 @@ impl Fault {
             Self::System => "O",
         }
     }
-}
-
-/// What this thread's worlds leave out, though all else is drawn as if it happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Kinds of fault.
-    pub(crate) masked: Vec<Fault>,
-    /// Single strikes, by number.
-    pub(crate) spared: BTreeSet<u64>,
-}
-
-thread_local! {
-    static LIMITS: RefCell<Limits> = RefCell::default();
-}
-
-/// Sets what this thread's worlds leave out from now on.
-pub(crate) fn limit(limits: Limits) {
-    LIMITS.set(limits);
-}
-
-/// What this thread's worlds leave out.
-pub(crate) fn limits() -> Limits {
-    LIMITS.with_borrow(Limits::clone)
 }
 
 /// How long frames take: what is drawn stays between the least and the greatest delay.
@@ -293,9 +274,10 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
         // Drawn apart, so that they shift nothing else.
-        let (mut of_bulk, mut of_delays) = (rng.fork(1), rng.fork(2));
+        let (mut of_bulk, mut of_delays, mut of_power) = (rng.fork(1), rng.fork(2), rng.fork(3));
         let mut bulk_loss = [0, 0, 0, 300_000];
         for fault in Fault::STRIKES {
+            let rng = if fault == Fault::PowerAtElection { &mut of_power } else { &mut *rng };
             if rng.chance_ppm(450_000) {
                 kinds.push((fault, rng.between(1, 10)));
             }
@@ -306,6 +288,7 @@ impl Plan {
                 [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
             kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
+            kinds.push((Fault::PowerAtElection, 6));
             bulk_loss = [0, 300_000, 600_000, 900_000];
         }
         kinds.push((Fault::Heal, 18));
@@ -370,7 +353,7 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 50);
+        assert_eq!(all.len(), 51);
         assert_eq!(*all.last().expect("some"), Fault::System);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }

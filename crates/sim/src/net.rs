@@ -16,7 +16,7 @@ pub struct Net {
     pub bulk_loss_ppm: u32,
     /// Frames delivered twice.
     pub duplicate_ppm: u32,
-    /// Copies that arrive seconds later, in other terms and lives.
+    /// Copies that arrive much later, some in other terms and lives.
     pub late_ppm: u32,
     /// Frames of which a copy arrives that is no message at all.
     pub garbage_ppm: u32,
@@ -99,29 +99,37 @@ impl Default for Net {
 }
 
 impl Net {
-    /// What becomes of a frame of `len` bytes that is sent now; `count` hears of each fault.
+    /// What becomes of a frame of `len` bytes that is sent now: `happens` says of each fault that
+    /// was drawn whether it does, and `count` hears of those that did.
     pub(crate) fn routes(
         &mut self,
         now: u64,
         link: (NodeId, NodeId),
         (class, len): (Class, usize),
         dice: &mut Dice,
+        mut happens: impl FnMut(Fault) -> bool,
         mut count: impl FnMut(Fault),
     ) -> Copies {
         let mut copies = Copies::default();
-        let delay = self.delay(&mut dice.delay);
+        let mut delay = self.delay(&mut dice.delay);
         let bulk = if class == Class::Bulk { self.bulk_loss_ppm } else { 0 };
         let lost = dice.loss.chance_ppm(self.loss_ppm) | dice.loss.chance_ppm(bulk);
         let twice = dice.duplicate.chance_ppm(self.duplicate_ppm);
         let again = dice.duplicate.between(self.delay_min, self.delay_max * 4);
         let late = dice.late.chance_ppm(self.late_ppm);
-        let later = dice.late.between(1_000_000_000, 10_000_000_000);
+        let later = match dice.late.between(1_000_000_000, 10_000_000_000) {
+            soon if soon.is_multiple_of(2) => soon / 20, // about an election later
+            later => later,
+        };
         if self.cut.contains(&link) {
             return copies;
         }
-        if lost {
+        if lost && happens(Fault::Loss) {
             count(Fault::Loss);
             return copies;
+        }
+        if self.delays != Delays::Constant && !happens(Fault::Overtaken) {
+            delay = self.usual_delay();
         }
         let Some(wait) = self.wait(now, link, len) else {
             count(Fault::TailDrop);
@@ -134,15 +142,20 @@ impl Net {
         }
         *latest = (now + delay).max(*latest);
         copies.push(delay);
-        if twice {
+        if twice && happens(Fault::Duplicate) {
             count(Fault::Duplicate);
             copies.push(again);
         }
-        if late {
+        if late && happens(Fault::Late) {
             count(Fault::Late);
             copies.push(later);
         }
         copies
+    }
+
+    /// How long every frame takes where nothing is overtaken.
+    fn usual_delay(&self) -> u64 {
+        self.delay_min + self.delay_max.saturating_sub(self.delay_min) / 4
     }
 
     fn delay(&self, rng: &mut Rng) -> u64 {
@@ -152,7 +165,7 @@ impl Net {
         // In whole numbers: a run must be the same everywhere.
         let halvings = rng.next_u64().trailing_zeros().min(12);
         match self.delays {
-            Delays::Constant => min + span / 4,
+            Delays::Constant => self.usual_delay(),
             Delays::Uniform => uniform,
             Delays::Exponential => min + (span >> 3).saturating_mul(u64::from(halvings)).min(span),
             Delays::Bimodal if halvings >= 5 => max,
@@ -258,7 +271,8 @@ mod tests {
 
     fn send(net: &mut Net, dice: &mut Dice, now: u64) -> (Vec<u64>, Vec<Fault>) {
         let mut faults = Vec::new();
-        let copies = net.routes(now, LINK, (Class::Urgent, 100), dice, |fault| faults.push(fault));
+        let what = (Class::Urgent, 100);
+        let copies = net.routes(now, LINK, what, dice, |_| true, |fault| faults.push(fault));
         (copies.as_slice().to_vec(), faults)
     }
 

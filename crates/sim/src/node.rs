@@ -43,6 +43,8 @@ pub(crate) struct Node<A> {
     pub(crate) gone: bool,
     /// The next sync takes at least this much longer.
     pub(crate) stall: u64,
+    /// It loses power between its next write and the sync.
+    pub(crate) power_at_write: bool,
 }
 
 impl<A> Node<A> {

@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quorate_transport::NodeId;
 
+use crate::limits::{self, Choice, Limits};
 use crate::marks;
-use crate::nemesis::{self, Fault, Limits};
+use crate::nemesis::Fault;
 use crate::world::{System, Violation, World};
 use program::Arguments;
 
+mod bench;
+mod golden;
 mod program;
 mod shrink;
 
-pub use program::main;
+pub use program::{main, main_of};
 
 /// What one seed came to.
 #[derive(Clone, Debug)]
@@ -33,10 +36,16 @@ pub struct Run {
     pub faults: u64,
     /// Events handled.
     pub events: u64,
+    /// Nodes of the group.
+    pub nodes: u64,
+    /// What the application asked of machines on behalf of clients.
+    pub asked: u64,
     /// Simulated time, in nanoseconds.
     pub nanos: u64,
     /// Of all that happened.
     pub digest: u128,
+    /// What happened and might be left out, where it is written down.
+    pub taken: Vec<(Choice, u64)>,
     /// The story, where it was recorded.
     pub trace: Vec<String>,
 }
@@ -46,8 +55,10 @@ impl Run {
     #[must_use]
     pub fn failed(violation: Violation) -> Self {
         let (work, kinds, trace) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (faults, events, nodes, asked, nanos, digest) = (0, 0, 0, 0, 0, 0);
         let violation = Some(violation);
-        Self { violation, work, kinds, faults: 0, events: 0, nanos: 0, digest: 0, trace }
+        let taken = Vec::new();
+        Self { violation, work, kinds, faults, events, nodes, asked, nanos, digest, taken, trace }
     }
 
     /// What came of a world.
@@ -64,18 +75,45 @@ impl Run {
             faults: Fault::STRIKES.iter().filter_map(|kind| kinds.get(kind)).sum(),
             kinds,
             events: world.counts().events,
+            nodes: world.ids().len() as u64,
+            asked: world.counts().asked,
             nanos: world.now(),
             digest: world.digest(),
+            taken: world.taken().to_vec(),
             trace: world.trace().to_vec(),
         }
     }
 }
+
+/// What a seed does on average, at the least: a sweep of many that does less fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Least {
+    /// Simulated seconds.
+    pub seconds: u64,
+    /// Operations that were answered: the first that a [`Run`] names as its work.
+    pub operations: u64,
+    /// Faults that struck at a time of their own.
+    pub faults: u64,
+    /// New leaders after the first, where a run counts `leaders`.
+    pub leader_changes: u64,
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        Self { seconds: 30, operations: 100, faults: 10, leader_changes: 2 }
+    }
+}
+
+/// From so many seeds on a sweep must have seen and done what is asked of it.
+const MANY: u64 = 1_000;
 
 /// What many seeds came to.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Seeds run.
     pub seeds: u64,
+    /// Operations that were answered, in all.
+    pub operations: u64,
     /// Work, by name: in all, and the least of a seed.
     pub work: BTreeMap<&'static str, (u64, u64)>,
     /// Faults in all.
@@ -116,6 +154,31 @@ impl Totals {
         marks.iter().copied().filter(|mark| !self.marks.contains_key(mark)).collect()
     }
 
+    /// Why many seeds tested less than it seems: marks never seen, averages below the least. Of
+    /// fewer than a thousand seeds nothing is said.
+    #[must_use]
+    pub fn lacks(&self, marks: &[&'static str], least: Least) -> Vec<String> {
+        if self.seeds < MANY {
+            return Vec::new();
+        }
+        let mut lacks: Vec<_> =
+            self.unseen(marks).iter().map(|mark| format!("never seen: {mark}")).collect();
+        let mut mean = |name: &str, sum: u64, least: u64| {
+            if sum < least * self.seeds {
+                let mean = sum as f64 / self.seeds as f64;
+                lacks.push(format!("a seed has {mean:.1} {name} on average, {least} is the least"));
+            }
+        };
+        mean("simulated seconds", self.nanos / 1_000_000_000, least.seconds);
+        mean("operations", self.operations, least.operations);
+        mean("faults", self.faults, least.faults);
+        if let Some((leaders, _)) = self.work.get("leaders") {
+            let changes = leaders.saturating_sub(self.seeds);
+            mean("changes of leader", changes, least.leader_changes);
+        }
+        lacks
+    }
+
     fn add(&mut self, seed: u64, run: Run) {
         self.faults_least =
             if self.seeds == 0 { run.faults } else { self.faults_least.min(run.faults) };
@@ -123,6 +186,7 @@ impl Totals {
         self.faults += run.faults;
         self.events += run.events;
         self.nanos += run.nanos;
+        self.operations += run.work.first().map_or(0, |(_, count)| *count);
         for (name, count) in run.work {
             let (sum, least) = self.work.entry(name).or_insert((0, u64::MAX));
             *sum += count;
@@ -198,13 +262,28 @@ pub fn count(default: u64) -> u64 {
 /// Runs seeds 0 to `count` on all cores, and prints what they came to.
 ///
 /// # Panics
-/// An invariant broke: the message has the seed.
+/// An invariant broke: the message has the seed. Or many seeds did less than [`Least`].
 pub fn seeds(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run + Sync) -> Totals {
+    seeds_of(protocol, Least::default(), count, run)
+}
+
+/// The same for a protocol whose seeds are no worlds, or do less.
+///
+/// # Panics
+/// As [`seeds`].
+pub fn seeds_of(
+    protocol: &str,
+    least: Least,
+    count: u64,
+    run: impl Fn(u64, bool) -> Run + Sync,
+) -> Totals {
     let arguments = Arguments { seeds: count, ..Arguments::default() };
     let totals = sweep(protocol, &arguments, &run);
     if let Some((seed, violation)) = &totals.failed {
         panic!("seed {seed}: {violation}\nreplay: cargo xtask sim {protocol} --seed {seed}");
     }
+    let lacks = totals.lacks(&[], least);
+    assert!(lacks.is_empty(), "{protocol} tested less than it seems: {lacks:?}");
     totals
 }
 
@@ -231,6 +310,21 @@ pub fn repeatable(count: u64, run: impl Fn(u64, bool) -> Run) {
         let (one, two) = (run(seed, false), run(seed, true));
         assert_eq!((one.digest, one.events), (two.digest, two.events), "seed {seed}");
     }
+}
+
+/// One seed in a line, and whether it failed.
+fn show(protocol: &str, seed: u64, run: &Run) -> String {
+    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
+    let seconds = run.nanos as f64 / 1e9;
+    let (events, faults, digest) = (run.events, run.faults, run.digest);
+    let mut line = format!(
+        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
+         faults, digest {digest:032x}"
+    );
+    if let Some(violation) = &run.violation {
+        line += &format!("\n{protocol}: seed {seed} FAILED: {violation}");
+    }
+    line
 }
 
 /// Of so many seeds one is run twice, and must be the same run.
@@ -261,7 +355,7 @@ fn sweep(
         || arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= 60 * minutes);
     let run_again = run;
     let work = || {
-        nemesis::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
+        limits::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
         let _ = marks::take();
         while !failed.load(Ordering::Relaxed) && !is_late() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -308,7 +402,19 @@ mod tests {
             (seed == fails).then(|| Violation { at: 5, node: NodeId(1), what: "X1 broken".into() });
         let work = vec![("operations", 10 + seed)];
         let (kinds, trace) = (BTreeMap::new(), Vec::new());
-        Run { violation, work, kinds, faults: seed, events: 7, nanos: 9, digest: 1, trace }
+        Run {
+            violation,
+            work,
+            kinds,
+            faults: seed,
+            events: 7,
+            nodes: 3,
+            asked: 2,
+            nanos: 9,
+            digest: 1,
+            taken: Vec::new(),
+            trace,
+        }
     }
 
     #[test]
@@ -326,6 +432,28 @@ mod tests {
             run(seed, u64::MAX)
         });
         assert_eq!(totals.unseen(&["one", "two"]), ["two"]);
+    }
+
+    #[test]
+    fn many_seeds_that_did_little_are_told_of() {
+        let mut totals = Totals {
+            seeds: MANY,
+            nanos: MANY * 30_000_000_000,
+            operations: MANY * 100,
+            faults: MANY * 10,
+            ..Totals::default()
+        };
+        totals.work.insert("leaders", (MANY * 3, 1));
+        assert_eq!(totals.lacks(&[], Least::default()), [""; 0]);
+        let mut little = totals.clone();
+        (little.nanos, little.operations, little.faults) = (0, 99_999, 9_000);
+        little.work.insert("leaders", (MANY, 1));
+        let lacks = little.lacks(&["one"], Least::default());
+        assert_eq!(lacks.len(), 5, "{lacks:?}");
+        assert_eq!(lacks[0], "never seen: one");
+        assert_eq!(lacks[2], "a seed has 100.0 operations on average, 100 is the least");
+        little.seeds = MANY - 1;
+        assert_eq!(little.lacks(&["one"], Least::default()), [""; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The discrete-event world: one queue, one seed, every event checked.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
 use quorate_transport::{
@@ -10,8 +10,10 @@ use quorate_transport::{
 use quorate_wal::SimDisk;
 
 use crate::clock::Clock;
-use crate::nemesis::{self, Fault, Plan};
-use crate::net::{Dice, Net};
+use crate::limits::{Choice, Choices};
+use crate::luck::{For, Luck};
+use crate::nemesis::{Fault, Plan};
+use crate::net::Net;
 use crate::node::{Life, Node};
 
 mod calm;
@@ -78,11 +80,45 @@ pub struct Ask<'a> {
     alarms: &'a mut Vec<(NodeId, u64, u64)>,
     /// Randomness of the workload.
     pub rng: &'a mut Rng,
+    /// Where clients ask: how often they have, and which of it happens.
+    clients: Option<Clients<'a>>,
+}
+
+struct Clients<'a> {
+    asked: &'a mut u64,
+    choices: &'a mut Choices,
+    chaos: bool,
+}
+
+impl Clients<'_> {
+    /// Whether the next operation happens: a failure is made small by leaving out some.
+    fn ask(&mut self) -> bool {
+        let number = *self.asked;
+        *self.asked += 1;
+        !self.chaos || self.choices.happens(Choice::Ask, number)
+    }
 }
 
 impl Ask<'_> {
-    /// Asks one of the node's machines; `None` while the node is down.
+    /// Asks one of the node's machines; `None` while the node is down. In [`System::alarm`] this
+    /// is an operation of a client, and where a failure is made small it may be left out: `None`.
     pub fn request<M, P>(
+        &mut self,
+        machine: quorate_transport::MachineRef<M, P>,
+        request: M::Request,
+    ) -> Option<quorate_transport::RequestId>
+    where
+        M: quorate_transport::Machine,
+        P: quorate_transport::Port<M>,
+    {
+        if self.host.is_some() && !self.clients.as_mut().is_none_or(Clients::ask) {
+            return None;
+        }
+        self.insist(machine, request)
+    }
+
+    /// The same for what the protocol rests on, as the release of a lock: it is never left out.
+    pub fn insist<M, P>(
         &mut self,
         machine: quorate_transport::MachineRef<M, P>,
         request: M::Request,
@@ -133,6 +169,8 @@ pub struct Counts {
     pub faults: BTreeMap<Fault, u64>,
     /// Lives begun after the first of each node.
     pub restarts: u64,
+    /// Operations that clients asked for.
+    pub asked: u64,
 }
 
 #[derive(Debug)]
@@ -204,6 +242,8 @@ enum Event {
 enum Stop {
     Kill,
     Power,
+    /// All nodes lose power.
+    PowerAll,
     Isolate,
     /// Dies and is back within milliseconds.
     Blink,
@@ -236,19 +276,6 @@ impl Ord for Queued {
     }
 }
 
-/// Separate streams, so that drawing more for one concern shifts no other.
-struct Streams {
-    order: Rng,
-    net: Rng,
-    dice: Dice,
-    disk: Rng,
-    nemesis: Rng,
-    /// What each kind of fault draws from, made when it first strikes.
-    kinds: BTreeMap<Fault, Rng>,
-    work: Rng,
-    seeds: Rng,
-}
-
 /// Everything that is simulated.
 pub struct World<S: System> {
     /// The system under test.
@@ -260,14 +287,18 @@ pub struct World<S: System> {
     number: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     nodes: BTreeMap<NodeId, Node<S::App>>,
-    streams: Streams,
+    /// When which kind of fault strikes whom.
+    nemesis: Rng,
+    luck: Luck,
     counts: Counts,
     chaos: bool,
     strikes: u64,
-    /// Strikes that do not happen.
-    spared: BTreeSet<u64>,
+    choices: Choices,
+    /// Frames sent so far.
+    frames: u64,
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
+    power_new_leaders: u64,
     crash_voters: u64,
     known_leader: Option<NodeId>,
     digest: Digest,
@@ -277,17 +308,11 @@ pub struct World<S: System> {
 impl<S: System> World<S> {
     /// A world of `nodes` nodes, numbered from 1, all about to start.
     pub fn new(seed: u64, nodes: u64, plan: Plan, system: S) -> Self {
+        let choices = Choices::default();
         let root = Rng::new(seed);
-        let mut streams = Streams {
-            order: root.fork(1),
-            net: root.fork(2),
-            dice: Dice::new(&root.fork(7)),
-            kinds: BTreeMap::new(),
-            disk: root.fork(3),
-            nemesis: root.fork(4),
-            work: root.fork(5),
-            seeds: root.fork(6),
-        };
+        let mut nemesis = root.fork(4);
+        let mut disks = root.fork(3);
+        let luck = Luck::new(root.fork(6 + choices.limits().salt));
         let mut net = Net::default();
         (net.loss_ppm, net.duplicate_ppm) = (plan.loss_ppm, plan.duplicate_ppm);
         net.bulk_loss_ppm = plan.bulk_loss_ppm;
@@ -297,9 +322,9 @@ impl<S: System> World<S> {
             let node = Node {
                 id: NodeId(id),
                 incarnation: 0,
-                disk: SimDisk::new(streams.disk.next_u64()),
-                snapshots: SimDisk::new(streams.disk.next_u64()),
-                clock: Clock::new(&mut streams.nemesis, plan.drift_ppm),
+                disk: SimDisk::new(disks.next_u64()),
+                snapshots: SimDisk::new(disks.next_u64()),
+                clock: Clock::new(&mut nemesis, plan.drift_ppm),
                 life: None,
                 paused_until: 0,
                 slow: (0, 0),
@@ -307,6 +332,7 @@ impl<S: System> World<S> {
                 crash_loop: 0,
                 gone: false,
                 stall: 0,
+                power_at_write: false,
             };
             (NodeId(id), node)
         };
@@ -319,19 +345,22 @@ impl<S: System> World<S> {
             number: 0,
             queue: BinaryHeap::new(),
             nodes,
-            streams,
+            nemesis,
+            luck,
             counts: Counts::default(),
             chaos: true,
             strikes: 0,
-            spared: nemesis::limits().spared,
+            choices,
+            frames: 0,
             stop_new_leaders: 0,
+            power_new_leaders: 0,
             crash_voters: 0,
             known_leader: None,
             digest: Digest::default(),
             trace: None,
         };
         for node in world.ids() {
-            let delay = world.streams.order.below(50_000_000);
+            let delay = world.draw(For::Burst, node).below(50_000_000);
             world.push(delay, Event::Restart { node });
         }
         world.push(500_000_000, Event::Nemesis);
@@ -376,6 +405,12 @@ impl<S: System> World<S> {
         faults
     }
 
+    /// What happened so far and might be left out, where it is written down.
+    #[must_use]
+    pub fn taken(&self) -> &[(Choice, u64)] {
+        self.choices.taken()
+    }
+
     /// A digest of every event so far: equal for equal runs.
     #[must_use]
     pub fn digest(&self) -> u128 {
@@ -405,8 +440,9 @@ impl<S: System> World<S> {
     /// # Errors
     /// The first broken invariant.
     pub fn run(&mut self, until: u64) -> Result<(), Violation> {
+        let end = self.choices.limits().until.unwrap_or(u64::MAX);
         while let Some(Reverse(next)) = self.queue.peek() {
-            if next.at > until {
+            if next.at > until.min(end) {
                 break;
             }
             let Some(Reverse(next)) = self.queue.pop() else { break };
@@ -414,6 +450,10 @@ impl<S: System> World<S> {
             self.counts.events += 1;
             self.note(&next.event);
             self.handle(next.event)?;
+        }
+        if until > end {
+            self.now = end;
+            return Err(self.violation(NodeId(0), "the run was cut short".into()));
         }
         self.now = until;
         Ok(())
@@ -533,9 +573,14 @@ impl<S: System> World<S> {
         (until > self.now).then(|| until - self.now)
     }
 
+    /// What is drawn now.
+    fn draw(&mut self, what: For, who: NodeId) -> Rng {
+        self.luck.at(self.now, what, who)
+    }
+
     fn push(&mut self, delay: u64, event: Event) {
         self.number += 1;
-        let tie = self.streams.order.next_u64();
+        let tie = self.draw(For::Tie, NodeId(0)).next_u64();
         let at = self.now.saturating_add(delay);
         self.queue.push(Reverse(Queued { at, tie, number: self.number, event }));
     }

@@ -14,8 +14,13 @@ use crate::sim::program_of;
 pub(super) const FOLDER: &str = "crates/sim/bugs";
 
 /// Invariants that say what a user would notice: by their first words.
-const OUTCOMES: &[&str] =
-    &["R1", "R4", "R5", "R6", "R7", "R8", "M", "D", "X", "E1", "E5", "AC", "T11", "K", "F1"];
+const OUTCOMES: &[&str] = &[
+    "R1", "R4", "R5", "R6", "R7", "R8", "M", "D", "X", "E1", "E2", "E4", "E5", "AC", "T11", "K",
+    "F",
+];
+
+/// Invariants that say what does not come to pass.
+const LIVENESS: &[&str] = &["R29", "R30", "X3", "E3", "AC5", "F4"];
 
 /// One known bug.
 pub(super) struct Bug {
@@ -44,8 +49,18 @@ pub(super) enum How {
 /// What became of one.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    Caught { seeds: u64, how: How, what: String, took: Duration },
-    Missed { seeds: u64, took: Duration },
+    Caught {
+        seeds: u64,
+        how: How,
+        what: String,
+        took: Duration,
+        /// Events that are left once it is made small, where it was.
+        left: Option<u64>,
+    },
+    Missed {
+        seeds: u64,
+        took: Duration,
+    },
 }
 
 impl Verdict {
@@ -56,14 +71,23 @@ impl Verdict {
             Self::Missed { .. } => None,
         }
     }
+
+    /// What is left of the failure once it is made small.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Caught { left, .. } => *left,
+            Self::Missed { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Caught { seeds, how, what, took } => {
+            Self::Caught { seeds, how, what, took, left } => {
                 let seconds = took.as_secs_f64();
-                write!(f, "caught after {seeds} seeds, {seconds:.1} s, {how:?}: {what}")
+                write!(f, "caught after {seeds} seeds, {seconds:.1} s, {how:?}: {what}")?;
+                left.map_or(Ok(()), |left| write!(f, "; {left} events left"))
             }
             Self::Missed { seeds, took } => {
                 write!(f, "NOT caught in {seeds} seeds, {:.1} s", took.as_secs_f64())
@@ -120,7 +144,7 @@ fn parse(path: &Path) -> Result<Bug> {
 pub(super) fn judge(said: &str, seeds: u64, took: Duration) -> Verdict {
     for line in said.lines() {
         if let Some((seed, what)) = failure(line) {
-            return Verdict::Caught { seeds: seed + 1, how: how(&what), what, took };
+            return Verdict::Caught { seeds: seed + 1, how: how(&what), what, took, left: None };
         }
     }
     // A panic ends the sweep at once, and does not say at which seed: it is among those begun.
@@ -128,7 +152,7 @@ pub(super) fn judge(said: &str, seeds: u64, took: Duration) -> Verdict {
         let passed = said.lines().filter_map(passed).max().unwrap_or(0);
         let what = said[at..].lines().nth(1).unwrap_or("").trim().to_owned();
         let how = if what.is_empty() { How::Inside } else { how(&what) };
-        return Verdict::Caught { seeds: passed + 100, how, what, took };
+        return Verdict::Caught { seeds: passed + 100, how, what, took, left: None };
     }
     Verdict::Missed { seeds, took }
 }
@@ -138,6 +162,13 @@ fn failure(line: &str) -> Option<(u64, String)> {
     let (seed, what) = line.split_once(": seed ")?.1.split_once(" FAILED: ")?;
     let what = what.split_once(" s: ").map_or(what, |(_, what)| what);
     Some((seed.parse().ok()?, what.to_owned()))
+}
+
+/// `raft: seed 56: 12 events left of 3150: …`.
+pub(super) fn left(said: &str) -> Option<u64> {
+    let line = said.lines().find(|line| line.contains(" events left of "))?;
+    let (before, _) = line.split_once(" events left of ")?;
+    before.rsplit(' ').next()?.parse().ok()
 }
 
 /// `raft: 300 seeds passed after 9 s`.
@@ -151,10 +182,10 @@ fn how(what: &str) -> How {
         let whole = known.ends_with(|c: char| c.is_ascii_digit());
         id == **known || !whole && id.strip_prefix(**known).is_some_and(is_number)
     };
-    if OUTCOMES.iter().find(is).is_some() {
-        How::Outcome
-    } else if id == "R29" || id == "R30" || what.contains("law 8") {
+    if LIVENESS.contains(&id) || what.contains("law 8") {
         How::Liveness
+    } else if OUTCOMES.iter().find(is).is_some() {
+        How::Outcome
     } else {
         How::Inside
     }
@@ -176,6 +207,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_failure_is_read() {
+        assert_eq!(left("# 12 events left of 3150: 2 strikes"), Some(12));
+        assert_eq!(left("raft: seed 5 does not fail"), None);
+    }
+
+    #[test]
     fn what_a_sweep_prints_is_understood() {
         let (seeds, how, what) = caught(
             "raft: 100 seeds passed after 3 s\nraft: seed 56 FAILED: n1 at 3.5 s: R5 leader",
@@ -186,6 +223,9 @@ mod tests {
         assert_eq!((seeds, how), (100, How::Inside));
         assert_eq!(caught("smr: seed 0 FAILED: n1 at 1.0 s: M3 not linearizable").1, How::Outcome);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R29 a node").1, How::Liveness);
+        assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X3 2 requests").1, How::Liveness);
+        assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X1 n1 and n2").1, How::Outcome);
+        assert_eq!(caught("bully: seed 0 FAILED: n1 at 1.0 s: E3, E4 not all").1, How::Liveness);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R11 or R13: term").1, How::Inside);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R14 applied 3").1, How::Inside);
         assert!(judge("raft: 300 seeds passed after 9 s", 300, Duration::ZERO).seeds().is_none());

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::Result;
 
 use super::bank::{Bug, FOLDER, How, Verdict};
-use super::{CAUGHT, SOON};
+use super::{CAUGHT, SMALL, SOON};
 use crate::run::{Cmd, say};
 use crate::workspace::Workspace;
 
@@ -53,19 +53,32 @@ fn page(commit: &str, rows: &[(&Bug, Verdict)], seeds_max: u64) -> String {
          an outcome, {liveness} by liveness, {inside} inside.\nThe patches are in `{FOLDER}`.\n\n",
         SOON.0,
     );
-    text.push_str("| patch | bug | class and source | seeds | caught after | s | how | by |\n");
-    text.push_str("|---|---|---|---|--:|--:|---|---|\n");
+    let left = rows.iter().filter_map(|(_, verdict)| verdict.left()).collect();
+    if let Some((median, most)) = super::middle_and_most(left) {
+        let (floor, ceiling) = SMALL;
+        let _ = writeln!(
+            text,
+            "Made small, a failure has {median} events left in the middle ({floor} is the floor) \
+             and {most} at the most ({ceiling}): faults, those of single frames too, and \
+             operations of clients before the calm.\n"
+        );
+    }
+    text.push_str(
+        "| patch | bug | class and source | seeds | caught after | s | how | events left | by |\n",
+    );
+    text.push_str("|---|---|---|---|--:|--:|---|--:|---|\n");
     for (bug, verdict) in rows {
         let Bug { name, title, source, protocol, .. } = bug;
         let _ = write!(text, "| {name} | {title} | {source} | {protocol} | ");
         let _ = match verdict {
-            Verdict::Caught { seeds, how, what, took } => {
+            Verdict::Caught { seeds, how, what, took, left } => {
                 let what: String = what.replace('|', "/").chars().take(60).collect();
                 let (how, took) = (format!("{how:?}").to_lowercase(), took.as_secs_f64());
-                writeln!(text, "{seeds} | {took:.1} | {how} | {what} |")
+                let left = left.map(|left| left.to_string()).unwrap_or_default();
+                writeln!(text, "{seeds} | {took:.1} | {how} | {left} | {what} |")
             }
             Verdict::Missed { took, .. } => {
-                writeln!(text, "**not** | {:.0} | | |", took.as_secs_f64())
+                writeln!(text, "**not** | {:.0} | | | |", took.as_secs_f64())
             }
         };
     }
@@ -90,10 +103,11 @@ mod tests {
         let (one, two) = (bug("one"), bug("two"));
         let took = Duration::from_secs(2);
         let what = "R5 a|b".to_owned();
-        let caught = Verdict::Caught { seeds: 7, how: How::Outcome, what, took };
+        let how = How::Outcome;
+        let caught = Verdict::Caught { seeds: 7, how, what, took, left: Some(5) };
         let text = page("abc", &[(&one, caught), (&two, Verdict::Missed { seeds: 9, took })], 9);
         assert!(text.contains("1 of 2 caught"), "{text}");
-        assert!(text.contains("| one | t | s | raft | 7 | 2.0 | outcome | R5 a/b |"), "{text}");
-        assert!(text.contains("| two | t | s | raft | **not** | 2 | | |"), "{text}");
+        assert!(text.contains("| one | t | s | raft | 7 | 2.0 | outcome | 5 | R5 a/b |"), "{text}");
+        assert!(text.contains("| two | t | s | raft | **not** | 2 | | | |"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod edges;
 mod forbidden;
+mod invariants;
 mod manifests;
 mod shape;
 mod source;
@@ -48,6 +49,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let page = workspace.root.join(edges::PAGE);
     let text = fs::read_to_string(&page).with_context(|| format!("no {}", edges::PAGE))?;
     edges::check(&text, &workspace.packages, &mut found);
+    invariants::check(&workspace.root, &mut found)?;
     for (file, advice) in crate::bugs::tidy(&workspace.root)? {
         found.push(Violation { file, line: 1, rule: "bugs", advice });
     }

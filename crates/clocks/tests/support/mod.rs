@@ -2,13 +2,18 @@
 //! written down beside the clocks, so that they can be judged by it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use quorate_clocks::{
     AtomicLamport, Error, Hlc, HlcTime, Lamport, LamportTime, Stamp, VectorClock, WallTime,
 };
-use quorate_transport::{Incarnation, NodeId, Peer, Rng};
+use quorate_sim::sweep::{Least, Run};
+use quorate_sim::{Choice, Choices, Fault, Violation, sometimes};
+use quorate_transport::{Digest, Incarnation, NodeId, Peer, Rng};
+
+pub(crate) mod invariants;
 
 /// How far the wall clocks of two nodes are apart at most.
 pub(crate) const EPSILON_NANOS: u64 = 100_000_000;
@@ -16,7 +21,22 @@ pub(crate) const AHEAD_MAX: Duration = Duration::from_millis(500);
 /// How much of hybrid time a node reserves at once.
 pub(crate) const RESERVE: Duration = Duration::from_millis(20);
 const LAMPORT_RESERVE: u64 = 16;
-const EVENTS: usize = 160;
+/// True time at the beginning.
+const BEGIN: u64 = 1_700_000_000_000_000_000;
+/// An event more or less each.
+const STEPS: u64 = 240;
+
+/// What a sweep must have seen.
+pub(crate) const MARKS: &[&str] = &[
+    "a clock resumed ahead of its wall clock",
+    "a clock was led by a peer",
+    "a counter counted",
+    "a wall clock was set back",
+];
+
+/// A seed is a history of events, not a world in time.
+pub(crate) const LEAST: Least =
+    Least { seconds: 0, operations: 100, faults: 10, leader_changes: 0 };
 
 /// A set of events, by number.
 #[derive(Clone, Debug, Default)]
@@ -56,19 +76,6 @@ pub(crate) struct Event {
     pub(crate) before_by_life: Set,
     /// Events before it where a node's lives follow each other.
     pub(crate) before_by_node: Set,
-}
-
-/// What must happen now and then, or the simulation shows little.
-#[derive(Debug, Default)]
-pub(crate) struct Marks {
-    pub(crate) lost: u64,
-    pub(crate) doubled: u64,
-    pub(crate) restarted: u64,
-    pub(crate) refused: u64,
-    pub(crate) stepped_back: u64,
-    pub(crate) counted: u64,
-    pub(crate) led_by_a_peer: u64,
-    pub(crate) resumed_ahead: u64,
 }
 
 type Reading = Box<dyn Fn() -> WallTime>;
@@ -152,93 +159,129 @@ impl Node {
     }
 }
 
-/// A run of one seed.
-pub(crate) struct Run {
+/// What happened under one seed.
+pub(crate) struct History {
     rng: Rng,
     now: u64,
     nodes: Vec<Node>,
     pub(crate) events: Vec<Event>,
     /// Messages under way, by the event that sent them, and to whom.
     under_way: Vec<(usize, usize)>,
-    pub(crate) marks: Marks,
+    choices: Choices,
+    kinds: BTreeMap<Fault, u64>,
+    restarts: u64,
+    digest: Digest,
+    story: Vec<String>,
 }
 
-impl Run {
+impl History {
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let now = 1_700_000_000_000_000_000 + rng.below(1 << 21);
+        let now = BEGIN + rng.below(1 << 21);
         let nodes = (1..=rng.between(2, 6)).map(|node| Node::new(node, now)).collect();
-        let (events, under_way, marks) = (Vec::new(), Vec::new(), Marks::default());
-        let mut run = Self { rng, now, nodes, events, under_way, marks };
-        while run.events.len() < EVENTS {
-            run.step();
-        }
-        run
+        let mut history = Self {
+            rng,
+            now,
+            nodes,
+            events: Vec::new(),
+            under_way: Vec::new(),
+            choices: Choices::default(),
+            kinds: BTreeMap::new(),
+            restarts: 0,
+            digest: Digest::default(),
+            story: Vec::new(),
+        };
+        (0..STEPS).for_each(|step| history.step(step));
+        history
     }
 
-    fn step(&mut self) {
-        self.pass_time();
-        let at = self.rng.below(self.nodes.len() as u64) as usize;
-        match self.rng.below(20) {
-            0 => {
-                self.nodes[at].restart();
-                self.marks.restarted += 1;
-                let wall = HlcTime::at(WallTime(self.nodes[at].wall.get()));
-                self.marks.resumed_ahead += u64::from(self.nodes[at].hlc_bound > wall);
-            }
-            1 => self.absurd(at),
+    /// Each step draws from a stream of its own, so that one that is left out shifts no other.
+    fn step(&mut self, step: u64) {
+        let mut rng = self.rng.fork(step);
+        self.pass_time(step, &mut rng.fork(1));
+        let at = rng.below(self.nodes.len() as u64) as usize;
+        match rng.below(20) {
+            0 if self.strikes(Fault::Kill, step * 8 + 7) => self.restart(at),
+            1 if self.strikes(Fault::Garbage, step) => self.absurd(at, &mut rng),
+            0 | 1 => {}
+            2..=10 if !self.choices.happens(Choice::Ask, step) => {}
             2 | 3 => self.event(at, None),
             4..=10 => {
                 self.event(at, None);
-                let to = self.rng.below(self.nodes.len() as u64) as usize;
+                let to = rng.below(self.nodes.len() as u64) as usize;
                 self.under_way.push((self.events.len() - 1, to));
             }
-            _ => self.deliver(),
+            _ => self.deliver(step, &mut rng),
         }
     }
 
+    /// Whether a fault that was drawn strikes; it is told and counted.
+    fn strikes(&mut self, fault: Fault, step: u64) -> bool {
+        let choice = match fault {
+            Fault::Kill | Fault::ClockJump => Choice::Strike,
+            other => Choice::Frame(other),
+        };
+        let happens = !self.choices.is_masked(fault) && self.choices.happens(choice, step);
+        if happens {
+            *self.kinds.entry(fault).or_default() += 1;
+            self.story.push(format!("{step:>4} fault {fault:?}"));
+        }
+        happens
+    }
+
+    fn restart(&mut self, at: usize) {
+        self.nodes[at].restart();
+        self.restarts += 1;
+        let wall = HlcTime::at(WallTime(self.nodes[at].wall.get()));
+        let is_ahead = self.nodes[at].hlc_bound > wall;
+        sometimes!(is_ahead, "a clock resumed ahead of its wall clock");
+    }
+
     /// True time moves on; a wall clock follows, stands still, or is set, back too.
-    fn pass_time(&mut self) {
-        self.now += self.rng.below(3_000_000);
-        for node in &mut self.nodes {
-            let wall = match self.rng.below(30) {
-                0 => self.now + self.rng.below(EPSILON_NANOS),
-                1..=9 => node.wall.get(),
-                _ => node.wall.get() + self.rng.below(4_000_000),
+    fn pass_time(&mut self, step: u64, rng: &mut Rng) {
+        self.now += rng.below(3_000_000);
+        for at in 0..self.nodes.len() {
+            let (kind, ahead, passed) =
+                (rng.below(30), rng.below(EPSILON_NANOS), rng.below(4_000_000));
+            let before = self.nodes[at].wall.get();
+            // No two strikes have one number.
+            let number = step * 8 + at as u64;
+            let wall = match kind {
+                0 if self.strikes(Fault::ClockJump, number) => self.now + ahead,
+                0..=9 => before,
+                _ => before + passed,
             };
             let wall = wall.clamp(self.now, self.now + EPSILON_NANOS);
-            self.marks.stepped_back += u64::from(wall < node.wall.get());
-            node.wall.set(wall);
+            sometimes!(wall < before, "a wall clock was set back");
+            self.nodes[at].wall.set(wall);
         }
     }
 
     /// In any order, sometimes never, sometimes twice, sometimes to a later life.
-    fn deliver(&mut self) {
+    fn deliver(&mut self, step: u64, rng: &mut Rng) {
+        let (which, fate) = (rng.next_u64(), rng.below(10));
         if self.under_way.is_empty() {
             return;
         }
-        let which = self.rng.below(self.under_way.len() as u64) as usize;
+        let which = (which % self.under_way.len() as u64) as usize;
         let (sent, to) = self.under_way.swap_remove(which);
-        match self.rng.below(10) {
-            0 => self.marks.lost += 1,
-            fate => {
-                if fate == 1 {
-                    self.under_way.push((sent, to));
-                    self.marks.doubled += 1;
-                }
-                self.event(to, Some(sent));
-            }
+        if fate == 0 && self.strikes(Fault::Loss, step) {
+            return;
         }
+        if fate == 1 && self.strikes(Fault::Duplicate, step) {
+            self.under_way.push((sent, to));
+        }
+        self.event(to, Some(sent));
     }
 
     /// What no honest peer sends; all of it is refused and leaves no trace.
-    fn absurd(&mut self, at: usize) {
+    fn absurd(&mut self, at: usize, rng: &mut Rng) {
         let far = self.now + EPSILON_NANOS + AHEAD_MAX.as_nanos() as u64;
         let node = &mut self.nodes[at];
         let was = (node.plain.clone(), node.vector.clone(), node.hlc.latest());
-        let lamport = LamportTime(u64::MAX - self.rng.below(1 << 40));
+        let lamport = LamportTime(u64::MAX - rng.below(1 << 40));
         assert!(node.plain.receive(lamport).is_err() && node.shared.receive(lamport).is_err());
-        let hlc = HlcTime::at(WallTime(far + self.rng.between(1 << 20, u64::MAX - far)));
+        let hlc = HlcTime::at(WallTime(far + rng.between(1 << 20, u64::MAX - far)));
         assert!(matches!(node.hlc.receive(hlc), Err(Error::HlcTooFarAhead { .. })));
         assert!(node.hlc.observe(hlc).is_err());
         let mut liar = node.vector.clone();
@@ -249,7 +292,6 @@ impl Run {
         ));
         assert_eq!(was, (node.plain.clone(), node.vector.clone(), node.hlc.latest()));
         assert_eq!(node.plain.latest(), node.shared.latest());
-        self.marks.refused += 1;
     }
 
     fn event(&mut self, at: usize, message: Option<usize>) {
@@ -272,11 +314,16 @@ impl Run {
         if let Some((sent, message)) = &message {
             follow(&mut by_life, *sent, &message.before_by_life);
             follow(&mut by_node, *sent, &message.before_by_node);
-            self.marks.led_by_a_peer += u64::from(message.known > known);
+            sometimes!(message.known > known, "a clock was led by a peer");
             known = known.max(message.known);
         }
         let (time, hlc) = node.stamp(message.as_ref().map(|(_, event)| event));
-        self.marks.counted += u64::from(hlc.counter() > 0);
+        sometimes!(hlc.counter() > 0, "a counter counted");
+        for word in [at as u64, time.0, hlc.to_bits(), node.wall.get()] {
+            self.digest.u64(word);
+        }
+        let from = message.as_ref().map(|(sent, _)| format!(", after {sent}")).unwrap_or_default();
+        self.story.push(format!("{number:>4} at {}: {time:?} {hlc:?}{from}", node.peer.node));
         node.latest = Some(number);
         node.latest_of_node = Some(number);
         self.events.push(Event {
@@ -285,9 +332,33 @@ impl Run {
             hlc,
             wall: WallTime(node.wall.get()),
             known,
-            restarts: self.marks.restarted,
+            restarts: self.restarts,
             before_by_life: by_life,
             before_by_node: by_node,
         });
+    }
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, trace: bool) -> Run {
+    let history = History::of(seed);
+    let events = &history.events;
+    let mut broken = [invariants::k1, invariants::k2, invariants::k4]
+        .into_iter()
+        .filter_map(|check| check(events).err());
+    let violation = broken.next().map(|what| Violation { at: 0, node: NodeId(0), what });
+    let strikes = [Fault::Kill, Fault::ClockJump].map(|kind| history.kinds.get(&kind));
+    Run {
+        violation,
+        work: vec![("events", events.len() as u64), ("restarts", history.restarts)],
+        faults: strikes.into_iter().flatten().sum(),
+        kinds: history.kinds,
+        events: events.len() as u64,
+        nodes: history.nodes.len() as u64,
+        asked: 0,
+        nanos: history.now - BEGIN,
+        digest: history.digest.value(),
+        taken: history.choices.taken().to_vec(),
+        trace: if trace { history.story } else { Vec::new() },
     }
 }

@@ -14,6 +14,10 @@ use quorate_transport::{
     Time,
 };
 
+mod invariants;
+
+use invariants::{f1_f2, f2_f4, f2_takes_its_time, f3, f3_restarted, f6, f7};
+
 const SECOND: u64 = 1_000_000_000;
 const MS: Duration = Duration::from_millis(1);
 
@@ -56,7 +60,8 @@ struct Group {
     /// The present life of each node.
     lives: BTreeMap<NodeId, Incarnation>,
     chaos: bool,
-    asked: u64,
+    /// Requests that were answered.
+    answered: u64,
     /// Verdicts told, and those of the calm.
     verdicts: u64,
     calm_verdicts: u64,
@@ -68,7 +73,12 @@ impl Group {
         self.broken.get_or_insert(what);
     }
 
-    /// F3: Alive, Suspect, Failed, and back by a heartbeat alone.
+    fn holds(&mut self, node: NodeId, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.breaks(format!("{what}, at {node}"));
+        }
+    }
+
     fn on_event(&mut self, node: NodeId, member: &mut Member, now: Time, event: Event) {
         let (peer, next) = match event {
             Event::Suspected { node, .. } => (node, Status::Suspect),
@@ -82,42 +92,26 @@ impl Group {
         self.calm_verdicts += u64::from(!self.chaos);
         let known = member.known.get_mut(&peer).expect("a configured peer");
         let before = std::mem::replace(&mut known.status, next);
-        let legal = match event {
-            Event::Suspected { .. } => before == Status::Alive,
-            Event::Failed { .. } => before == Status::Suspect,
-            Event::Trusted { was, .. } => was == before && before != Status::Alive,
-            Event::Restarted { .. } => true,
-        };
-        if !legal {
-            self.breaks(format!("F3 {node} told {event:?} of a peer that was {before:?}"));
-        }
+        self.holds(node, f3(before, &event));
         if let Event::Failed { last_heartbeat, .. } = event {
             self.convicts(node, member, now, last_heartbeat);
         }
     }
 
-    /// A verdict takes all of its time, while this node itself was awake.
-    fn convicts(&mut self, node: NodeId, member: &Member, now: Time, last: Option<Time>) {
+    fn convicts(&mut self, node: NodeId, member: &Member, now: Time, heard: Option<Time>) {
         sometimes!(true, "a peer was convicted");
         let failure_after = self.config.failure_after;
-        if now.since(member.woke) < failure_after {
-            self.breaks(format!("F6 {node} woke at {:?} and convicts at {now:?}", member.woke));
-        }
+        self.holds(node, f6(now, member.woke, failure_after));
         let Monitor::Fixed(fixed) = self.config.monitor else { return };
-        if last.is_some_and(|last| now.since(last) < fixed.timeout + failure_after) {
-            self.breaks(format!("F2 {node} heard a peer at {last:?} and convicts at {now:?}"));
-        }
+        self.holds(node, f2_takes_its_time(now, heard, fixed.timeout + failure_after));
     }
 
-    /// F3: a restart is told once, and only where there was one.
     fn on_restarted(&mut self, node: NodeId, member: &mut Member, peer: NodeId, to: Incarnation) {
         sometimes!(true, "a restart was told from silence");
         let known = member.known.get_mut(&peer).expect("a configured peer");
         let before = std::mem::replace(&mut known.restarted, to);
-        if to <= before || to > self.lives[&peer] || to == Incarnation(1) {
-            let lives = self.lives[&peer];
-            self.breaks(format!("F3 {node} told that {peer} is in life {to:?} of {lives:?}"));
-        }
+        let lives = self.lives[&peer];
+        self.holds(node, f3_restarted(before, to, lives));
     }
 }
 
@@ -157,7 +151,9 @@ impl System for Group {
         for (id, reply) in
             answers.iter().flat_map(|(ids, reply)| ids.iter().map(move |id| (id, reply)))
         {
-            if !member.asked.remove(&id) {
+            if member.asked.remove(&id) {
+                self.answered += 1;
+            } else {
                 self.breaks(format!("law 8: {id} of {node} was answered again: {reply:?}"));
             }
         }
@@ -173,24 +169,21 @@ impl System for Group {
             let Some(status) = status else { continue };
             if status.status != known.status && host.cell(member.detector).is_settled() {
                 return Err(format!(
-                    "{node} was told {:?} of {peer}, which is {:?}",
+                    "F3 {node} was told {:?} of {peer}, which is {:?}",
                     known.status, status.status
                 ));
             }
-            if !status.level.is_finite() || status.incarnation > self.lives[peer] {
-                return Err(format!("F3, F7 {node} thinks of {peer}: {status:?}"));
-            }
+            f7(&status, self.lives[peer])?;
         }
         Ok(())
     }
 
     fn alarm(&mut self, node: NodeId, alarm: u64, app: Option<&mut Member>, ask: &mut Ask<'_>) {
-        if let Some(member) = app.filter(|_| self.chaos) {
+        if let Some(member) = app {
             let peer = NodeId(ask.rng.between(1, self.nodes));
             let members = ask.rng.below(2) == 0;
             let request = if members { Request::Members } else { Request::Status(peer) };
             if let Some(id) = ask.request(member.detector, request) {
-                self.asked += 1;
                 member.asked.insert(id);
             }
         }
@@ -225,7 +218,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         config,
         lives,
         chaos: true,
-        asked: 0,
+        answered: 0,
         verdicts: 0,
         calm_verdicts: 0,
         broken: None,
@@ -238,9 +231,9 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         world.record_trace();
     }
     let violation = play(&mut world).err();
-    let (verdicts, asked) = (world.system.verdicts, world.system.asked);
+    let (verdicts, answered) = (world.system.verdicts, world.system.answered);
     let restarts = world.counts().restarts;
-    let work = vec![("verdicts", verdicts), ("requests", asked), ("restarts", restarts)];
+    let work = vec![("requests", answered), ("verdicts", verdicts), ("restarts", restarts)];
     Run::of(&world, violation, work)
 }
 
@@ -266,26 +259,14 @@ fn play(world: &mut World<Group>) -> Result<(), Violation> {
     let victim = ids[world.digest() as usize % ids.len()];
     let broken = |at, what| Violation { at, node: victim, what };
     let after = world.system.calm_verdicts;
-    if after != before || views(world).iter().any(|(.., status)| *status != Status::Alive) {
-        let what = format!("F2 {} verdicts in the calm: {:?}", after - before, views(world));
-        return Err(broken(world.now(), what));
-    }
+    f2_f4(after - before, &views(world)).map_err(|what| broken(world.now(), what))?;
     let rest: Vec<_> = ids.iter().copied().filter(|id| *id != victim).collect();
     world.net.split(&[victim], &rest);
     for seconds in [38, 45] {
         world.run(seconds * SECOND)?;
-        for (node, peer, status) in views(world) {
-            let cut = node == victim || peer == victim;
-            if (status == Status::Failed) != cut || status == Status::Suspect {
-                let what = format!("F1, F2 {victim} is cut off, {node} thinks {peer} {status:?}");
-                return Err(broken(world.now(), what));
-            }
-        }
+        f1_f2(victim, &views(world)).map_err(|what| broken(world.now(), what))?;
     }
     world.net.heal();
     world.run(46 * SECOND)?;
-    if views(world).iter().any(|(.., status)| *status != Status::Alive) {
-        return Err(broken(world.now(), format!("F4 all hear all: {:?}", views(world))));
-    }
-    Ok(())
+    f2_f4(0, &views(world)).map_err(|what| broken(world.now(), what))
 }

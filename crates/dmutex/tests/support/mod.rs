@@ -1,18 +1,26 @@
-//! Seeds against the invariants X1, X2, X3 and X6: nodes that take turns, under all faults.
+//! Seeds against the invariants X1, X2, X3, X6 and X10: nodes that take turns, under all faults.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use quorate_dmutex::{Config, Event, Fence, Name, Rejection, Reply, Request, RicartAgrawala};
+use quorate_dmutex::{Config, Event, Name, Reply, Request, RicartAgrawala};
 use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
 use quorate_transport::{
     Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
 };
 
+mod invariants;
+
+use invariants::{Asked, Facts, x3, x6, x10};
+
 const KEY: Key = Key::new(3, 0);
 const SECOND: u64 = 1_000_000_000;
 const NAMES: u64 = 3;
+/// In the calm a free resource is handed over within the time after which one asks again.
+const IDLE_MAX: u64 = 200_000_000;
+/// In the calm nobody waits longer.
+const WAIT_MAX: u64 = 10 * SECOND;
 
 #[derive(Default)]
 struct Ear {
@@ -32,21 +40,6 @@ impl Port<RicartAgrawala> for Ear {
     fn halted(&mut self, _: &Halt) {}
 }
 
-/// What a request of the application was for.
-#[derive(Clone, PartialEq, Eq)]
-enum Asked {
-    Acquire {
-        name: Name,
-        asked_at: u64,
-        calm: bool,
-    },
-    /// Of something held: must succeed.
-    Release,
-    /// Of something long gone: must be refused.
-    WrongRelease,
-    Cancel,
-}
-
 /// One life's application.
 struct Member {
     mutex: MachineRef<RicartAgrawala, Ear>,
@@ -59,10 +52,9 @@ struct Member {
 struct Group {
     nodes: u64,
     reserve: u64,
-    /// Who holds what now, as the machines themselves say. (X1)
-    holders: BTreeMap<Name, NodeId>,
-    /// The greatest fence a protected resource has seen. (X1, X2)
-    fences: BTreeMap<Name, Fence>,
+    facts: Facts,
+    /// True time of the present step.
+    now: u64,
     grants: u64,
     /// The longest wait of a request that was made in the calm. (X3)
     longest: u64,
@@ -81,6 +73,12 @@ impl Group {
         self.broken.get_or_insert(what);
     }
 
+    fn holds(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.breaks(what);
+        }
+    }
+
     fn on_answer(
         &mut self,
         node: NodeId,
@@ -92,28 +90,25 @@ impl Group {
         let Some(asked) = member.asked.remove(&id) else {
             return self.breaks(format!("law 8: {id} of {node} was answered twice"));
         };
+        self.holds(x6(node, id, &asked, reply));
         match (asked, reply) {
             (Asked::Acquire { name, asked_at, calm }, Reply::Held { fence }) => {
-                let last = self.fences.insert(name.clone(), fence);
-                if last.is_some_and(|last| last >= fence) {
-                    self.breaks(format!("X1 the fence of {name} was {last:?}, is {fence:?}"));
-                }
+                let grown = self.facts.x1_x2(&name, fence);
+                self.holds(grown);
                 self.grants += 1;
                 member.held.push(id);
                 if calm {
+                    let handed = self.facts.x3_handed_over(&name, (asked_at, now), IDLE_MAX);
+                    self.holds(handed);
                     self.open_in_calm -= 1;
                     self.longest = self.longest.max(now - asked_at);
                 }
             }
-            (Asked::Acquire { calm, .. }, Reply::Rejected(_)) => {
-                self.open_in_calm -= i64::from(calm);
+            (Asked::Acquire { calm, .. }, _) => self.open_in_calm -= i64::from(calm),
+            (asked, _) => {
+                let refused = asked == Asked::WrongRelease;
+                sometimes!(refused, "a release by no holder was refused");
             }
-            (Asked::Release, Reply::Released) | (Asked::Cancel, Reply::Cancelled) => {}
-            (Asked::Cancel, Reply::Rejected(Rejection::NotWaiting)) => {}
-            (Asked::WrongRelease, Reply::Rejected(Rejection::NotHeld)) => {
-                sometimes!(true, "a release by no holder was refused");
-            }
-            (_, other) => self.breaks(format!("X6 {id} of {node} was answered {other:?}")),
         }
     }
 
@@ -121,7 +116,7 @@ impl Group {
         let mutex = member.mutex;
         if let Some(acquired) = member.held.pop() {
             member.released = Some(acquired);
-            if let Some(id) = ask.request(mutex, Request::Release { acquired }) {
+            if let Some(id) = ask.insist(mutex, Request::Release { acquired }) {
                 member.asked.insert(id, Asked::Release);
             }
             return;
@@ -173,6 +168,7 @@ impl System for Group {
 
     fn drain(&mut self, node: NodeId, member: &mut Member, ask: &mut Ask<'_>) {
         let now = ask.true_now;
+        self.now = now;
         let Some(host) = ask.host() else { return };
         let answers = std::mem::take(&mut host.port(member.mutex).answers);
         for (ids, reply) in answers {
@@ -186,15 +182,14 @@ impl System for Group {
         if let Some(what) = self.broken.take() {
             return Err(what);
         }
-        let held: Vec<Name> = host.machine(member.mutex).held().map(|(n, _)| n.clone()).collect();
-        self.holders.retain(|name, holder| *holder != node || held.contains(name));
-        for name in held {
-            let holder = *self.holders.entry(name.clone()).or_insert(node);
-            if holder != node {
-                return Err(format!("X1 {holder} and {node} both hold {name}"));
-            }
-        }
-        Ok(())
+        let machine = host.machine(member.mutex);
+        let held: Vec<Name> = machine.held().map(|(name, _)| name.clone()).collect();
+        self.facts.x1(node, &held, self.now)?;
+        let open = member.asked.values().filter_map(|asked| match asked {
+            Asked::Acquire { name, .. } => Some(name),
+            _ => None,
+        });
+        x10(node, machine.status().wanted, &open.collect::<BTreeSet<_>>())
     }
 
     fn alarm(&mut self, node: NodeId, _: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
@@ -206,13 +201,13 @@ impl System for Group {
     }
 
     fn died(&mut self, node: NodeId, member: Member) {
-        self.holders.retain(|_, holder| *holder != node);
+        self.facts.forget(node, &[], self.now);
         let lost = member.asked.values().filter(|a| matches!(a, Asked::Acquire { calm: true, .. }));
         self.open_in_calm -= lost.count() as i64;
     }
 
     fn leader(&self) -> Option<NodeId> {
-        self.holders.values().next().copied()
+        self.facts.any_holder()
     }
 }
 
@@ -227,8 +222,8 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let group = Group {
         nodes,
         reserve: [1, 4, 4096][rng.below(3) as usize],
-        holders: BTreeMap::new(),
-        fences: BTreeMap::new(),
+        facts: Facts::default(),
+        now: 0,
         grants: 0,
         longest: 0,
         open_in_calm: 0,
@@ -261,11 +256,9 @@ fn play(world: &mut World<Group>) -> Result<(), Violation> {
     let served = world.system.grants - before;
     let (open, longest) = (world.system.open_in_calm, world.system.longest);
     let broken = |what| Violation { at: 50 * SECOND, node: NodeId(0), what };
-    if open != 0 {
-        return Err(broken(format!("X3 {open} requests of the calm still wait")));
-    }
-    if longest > 10 * SECOND || served < 20 {
-        return Err(broken(format!("X3 {served} grants, the longest wait {longest} ns")));
+    x3(open, longest, WAIT_MAX).map_err(broken)?;
+    if served < 20 {
+        return Err(broken(format!("X3 {served} grants in six calm seconds")));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use quorate_election::bully::{Advisory, Config, Event, Reply, Request};
+use quorate_election::bully::{Config, Event, Reply, Request};
 use quorate_election::{Bully, Term};
 use quorate_sim::sweep::Run;
 use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
@@ -11,15 +11,24 @@ use quorate_transport::{
     Halt, Host, Key, Machine, MachineRef, NodeId, Peer, Port, RequestRange, Rng, Time,
 };
 
+mod bully_invariants;
+
+use bully_invariants::{Beliefs, e2, e3_due, e3_e4, e7};
+
 const SECOND: u64 = 1_000_000_000;
 
 #[derive(Default)]
-struct Ear(VecDeque<Event>);
+struct Ear {
+    events: VecDeque<Event>,
+    answers: u64,
+}
 
 impl Port<Bully> for Ear {
-    fn answer(&mut self, _: RequestRange, _: Reply) {}
+    fn answer(&mut self, ids: RequestRange, _: Reply) {
+        self.answers += ids.iter().count() as u64;
+    }
     fn event(&mut self, event: Event) {
-        self.0.push_back(event);
+        self.events.push_back(event);
     }
     fn halted(&mut self, _: &Halt) {}
 }
@@ -32,14 +41,14 @@ struct Member {
 /// What is known of the group.
 struct Group {
     config: Config,
-    /// What each node that is up believes.
-    beliefs: BTreeMap<NodeId, Advisory>,
-    /// E2: what each node has told its application, in all its lives.
+    beliefs: Beliefs,
+    /// What each node has told its application, in all its lives.
     told: BTreeMap<NodeId, Term>,
     terms: BTreeSet<Term>,
-    asked: u64,
+    /// Requests that were answered.
+    answered: u64,
     chaos: bool,
-    /// E7: opinions given up in the calm.
+    /// Opinions given up in the calm.
     doubts: u64,
     broken: Option<String>,
 }
@@ -57,9 +66,7 @@ impl Group {
             }
         };
         let before = self.told.insert(node, term);
-        if before.is_some_and(|before| before > term) {
-            self.broken = Some(format!("E2 {node} told {before:?}, and {term:?} later"));
-        }
+        self.broken = self.broken.take().or(e2(before, term, node).err());
     }
 }
 
@@ -75,7 +82,8 @@ impl System for Group {
         member.now = ask.now;
         let Some(host) = ask.host() else { return };
         let ear = host.port(member.bully);
-        for event in std::mem::take(&mut ear.0) {
+        self.answered += std::mem::take(&mut ear.answers);
+        for event in std::mem::take(&mut ear.events) {
             self.on_event(node, event);
         }
     }
@@ -89,17 +97,14 @@ impl System for Group {
         let leaders = self.beliefs.iter().filter(|(node, belief)| belief.leader == **node);
         sometimes!(leaders.count() > 1, "two bullies led at once");
         let longest = self.config.coordinator_timeout.max(self.config.leader_timeout);
-        if machine.deadline().is_none_or(|at| at > member.now + longest) {
-            return Err(format!("{node} waits until {:?}", machine.deadline()));
-        }
+        e3_due(member.now, machine.deadline(), member.now + longest)?;
         self.broken.take().map_or(Ok(()), Err)
     }
 
     fn alarm(&mut self, node: NodeId, alarm: u64, app: Option<&mut Member>, ask: &mut Ask<'_>) {
-        if let Some(member) = app.filter(|_| self.chaos) {
-            let elect = ask.rng.below(8) == 0;
-            let request = if elect { Request::Elect } else { Request::Status };
-            self.asked += u64::from(ask.request(member.bully, request).is_some());
+        if let Some(member) = app {
+            let elect = ask.rng.below(8) == 0 && self.chaos;
+            ask.request(member.bully, if elect { Request::Elect } else { Request::Status });
         }
         let pause = ask.rng.between(1, SECOND);
         ask.alarm(pause, node, alarm);
@@ -114,7 +119,7 @@ impl System for Group {
     }
 
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, _: &mut Rng) {
-        self.asked += u64::from(ask.request(member.bully, Request::Elect).is_some());
+        ask.request(member.bully, Request::Elect);
     }
 }
 
@@ -134,7 +139,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         beliefs: BTreeMap::new(),
         told: BTreeMap::new(),
         terms: BTreeSet::new(),
-        asked: 0,
+        answered: 0,
         chaos: true,
         doubts: 0,
         broken: None,
@@ -147,9 +152,9 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         world.record_trace();
     }
     let violation = play(&mut world).err();
-    let (leaders, asked) = (world.system.terms.len() as u64, world.system.asked);
+    let (leaders, answered) = (world.system.terms.len() as u64, world.system.answered);
     let restarts = world.counts().restarts;
-    let work = vec![("leaders", leaders), ("requests", asked), ("restarts", restarts)];
+    let work = vec![("requests", answered), ("leaders", leaders), ("restarts", restarts)];
     Run::of(&world, violation, work)
 }
 
@@ -163,15 +168,7 @@ fn play(world: &mut World<Group>) -> Result<(), Violation> {
     let doubts = world.system.doubts;
     world.run(34 * SECOND)?;
     let after = &world.system.beliefs;
-    let broken = |what| Violation { at: world.now(), node: highest, what };
-    if after.len() != world.ids().len() || after.values().any(|a| a.leader != highest) {
-        return Err(broken(format!("E3, E4 not all follow {highest} in the calm: {after:?}")));
-    }
-    if *after != before || world.system.doubts != doubts {
-        return Err(broken(format!("E7 opinions change in the calm: {before:?}, {after:?}")));
-    }
-    if after.values().any(|advisory| advisory.term != after[&highest].term) {
-        return Err(broken(format!("E3 the terms differ: {after:?}")));
-    }
-    Ok(())
+    let broken = |what: String| Violation { at: world.now(), node: highest, what };
+    e3_e4(&world.ids(), after).map_err(broken)?;
+    e7(&before, after, world.system.doubts - doubts).map_err(broken)
 }

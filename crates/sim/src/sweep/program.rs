@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Run, shrink, sweep};
-use crate::nemesis::{self, Fault, Limits};
+use super::{Least, Run, bench, golden, show, shrink, sweep};
+use crate::limits::{self, Limits};
+use crate::nemesis::Fault;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Arguments {
@@ -14,6 +15,12 @@ pub(super) struct Arguments {
     pub(super) seed: Option<u64>,
     pub(super) trace: bool,
     pub(super) shrink: bool,
+    /// A file of a failure made small, to be run again.
+    pub(super) replay: Option<String>,
+    /// The digests of so many seeds.
+    pub(super) digest: Option<u64>,
+    /// How fast it is, on one core.
+    pub(super) bench: bool,
     /// Kinds of fault without effect.
     pub(super) masked: Vec<Fault>,
     /// Where what a sweep came to is written for a program.
@@ -29,6 +36,9 @@ impl Default for Arguments {
             seed: None,
             trace: false,
             shrink: false,
+            replay: None,
+            digest: None,
+            bench: false,
             masked: Vec::new(),
             report: None,
         }
@@ -49,6 +59,9 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--seed" => arguments.seed = Some(number()?),
             "--trace" => arguments.trace = true,
             "--shrink" => arguments.shrink = true,
+            "--replay" => arguments.replay = Some(words.next().ok_or("--replay takes a file")?),
+            "--digest" => arguments.digest = Some(number()?),
+            "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
             _ => return Err(format!("{word} is not known")),
@@ -58,7 +71,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
 }
 
 /// Kinds of fault by name or class, with commas between.
-fn kinds(text: &str) -> Result<Vec<Fault>, String> {
+pub(super) fn kinds(text: &str) -> Result<Vec<Fault>, String> {
     let all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
     let mut kinds = Vec::new();
     for word in text.split(',') {
@@ -72,30 +85,42 @@ fn kinds(text: &str) -> Result<Vec<Fault>, String> {
     Ok(kinds)
 }
 
-/// From so many seeds on every mark must have been seen.
-const MANY: u64 = 1_000;
-
 /// The program `sim` of a protocol: a sweep over seeds, or one seed with its story. A long sweep
-/// that never saw one of `marks` fails: it tested less than it seems.
+/// that never saw one of `marks`, or did less than [`Least`], fails: it tested less than it seems.
 pub fn main(
     protocol: &str,
     marks: &[&'static str],
+    run: impl Fn(u64, bool) -> Run + Sync,
+) -> ExitCode {
+    main_of(protocol, marks, Least::default(), run)
+}
+
+/// The same for a protocol whose seeds are no worlds, or do less.
+pub fn main_of(
+    protocol: &str,
+    marks: &[&'static str],
+    least: Least,
     run: impl Fn(u64, bool) -> Run + Sync,
 ) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
         Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
             shrink::main(protocol, seed, masked, &run)
         }
+        Ok(Arguments { replay: Some(path), trace, .. }) => {
+            golden::main(protocol, &path, trace, &run)
+        }
+        Ok(Arguments { digest: Some(count), .. }) => digests(protocol, count, run),
+        Ok(Arguments { bench: true, seeds, .. }) => bench::main(protocol, seeds, run),
         Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
-            nemesis::limit(Limits { masked, ..Limits::default() });
+            limits::limit(Limits { masked, ..Limits::default() });
             one(protocol, seed, trace, run)
         }
         Ok(arguments) => {
             let totals = sweep(protocol, &arguments, &run);
             let Some((seed, violation)) = &totals.failed else {
-                let unseen = if totals.seeds < MANY { Vec::new() } else { totals.unseen(marks) };
-                unseen.iter().for_each(|mark| println!("{protocol}: never seen: {mark}"));
-                return if unseen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+                let lacks = totals.lacks(marks, least);
+                lacks.iter().for_each(|what| println!("{protocol}: {what}"));
+                return if lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             };
             println!("{protocol}: seed {seed} FAILED: {violation}");
             println!("replay: cargo xtask sim {protocol} --seed {seed} -- --trace, or --shrink");
@@ -107,9 +132,21 @@ pub fn main(
                 "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE]"
             );
             eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
+            eprintln!("       sim --replay FILE [--trace]");
+            eprintln!("       sim --digest N");
+            eprintln!("       sim --bench [--seeds N]");
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints what tells whether two builds run a seed alike.
+fn digests(protocol: &str, count: u64, run: impl Fn(u64, bool) -> Run) -> ExitCode {
+    for seed in 0..count {
+        let Run { digest, events, nanos, .. } = run(seed, false);
+        println!("digest {protocol} {seed} {digest:032x} {events} {nanos}");
+    }
+    ExitCode::SUCCESS
 }
 
 /// Lines of the story that are shown of a seed that failed, unless all are asked for.
@@ -121,20 +158,8 @@ fn one(protocol: &str, seed: u64, trace: bool, run: impl Fn(u64, bool) -> Run) -
         let skip = if trace { 0 } else { run.trace.len().saturating_sub(LAST_LINES) };
         run.trace.iter().skip(skip).for_each(|line| println!("{line}"));
     }
-    let work: String = run.work.iter().map(|(name, count)| format!("{count} {name}, ")).collect();
-    let seconds = run.nanos as f64 / 1e9;
-    let (events, faults, digest) = (run.events, run.faults, run.digest);
-    println!(
-        "{protocol}: seed {seed}: {seconds:.0} simulated s, {events} events, {work}{faults} \
-         faults, digest {digest:032x}"
-    );
-    match run.violation {
-        Some(violation) => {
-            println!("{protocol}: seed {seed} FAILED: {violation}");
-            ExitCode::FAILURE
-        }
-        None => ExitCode::SUCCESS,
-    }
+    println!("{}", show(protocol, seed, &run));
+    if run.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[cfg(test)]

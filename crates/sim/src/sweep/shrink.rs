@@ -1,29 +1,43 @@
-//! From a seed that fails to the few faults that matter.
+//! From a seed that fails to the few events that matter.
 //!
-//! The seed stays; what goes are kinds of fault, then single strikes, as long as the same invariant
-//! breaks. All else is drawn as before, for each kind draws from a stream of its own.
+//! The seed stays; what goes are kinds of fault, nodes, operations of clients, single strikes and
+//! what befalls single frames, as long as the same invariant breaks. All else is drawn as before,
+//! for each kind draws from a stream of its own.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use quorate_transport::{NodeId, Rng};
+
+use super::golden::Golden;
 use super::{Run, caught};
-use crate::nemesis::{self, Fault, Limits};
+use crate::limits::{self, Choice, Limits};
+use crate::nemesis::Fault;
 
-/// Lines of the story after the last fault that are worth showing.
-const LAST_LINES: usize = 40;
-/// Tries at the most: a minute or two.
-const TRIES_MAX: u32 = 1_000;
-/// Strikes beyond this are not taken away one by one.
-const STRIKES_MAX: u64 = 1_024;
+/// After so long what is left is good enough.
+const TIME_MAX: Duration = Duration::from_secs(110);
+const SECOND: u64 = 1_000_000_000;
+/// How often another luck is tried where something could not be left out.
+const PATIENCE_MAX: u32 = 64;
+/// How often in a row a half of everything is left out in vain, and what is few enough.
+const HALVES_MAX: u32 = 150;
+const FEW: usize = 40;
+/// Nobody asks for less.
+const LEAST: usize = 1;
+/// Violations of these are of something that does not come to pass: nodes that are not there, or
+/// nobody asking, would break them for another reason.
+const LIVENESS: &[&str] = &["R29", "R30", "X3", "AC4", "AC5", "F1", "F2", "F4", "E3", "E4", "E7"];
 
 /// What is left of a failure.
 pub(super) struct Shrunk {
     pub(super) limits: Limits,
-    /// Faults that still strike, those of single frames not counted.
-    pub(super) faults: u64,
-    pub(super) what: String,
+    /// The run that is left, with its story.
+    pub(super) last: Run,
+    /// Events that could be left out at first: faults, those of single frames too, and operations.
+    pub(super) events_before: usize,
     pub(super) tries: u32,
-    story: Vec<String>,
+    pub(super) took: Duration,
 }
 
 /// Shrinks a seed, prints what is left, and writes it to `target/shrunk`.
@@ -33,114 +47,220 @@ pub(super) fn main(
     masked: Vec<Fault>,
     run: &(impl Fn(u64, bool) -> Run + Sync),
 ) -> ExitCode {
-    let Some(shrunk) = shrink(seed, masked, run) else {
+    let Some(shrunk) = shrink(seed, masked, TIME_MAX, run) else {
         println!("{protocol}: seed {seed} does not fail");
         return ExitCode::FAILURE;
     };
-    let masked: Vec<String> = shrunk.limits.masked.iter().map(|kind| format!("{kind:?}")).collect();
-    let mut text = format!(
-        "{protocol}: seed {seed}, {} faults left after {} tries; masked: {}\n{}\n",
-        shrunk.faults,
-        shrunk.tries,
-        masked.join(","),
-        shrunk.what
-    );
-    let last_fault = shrunk.story.iter().rposition(|line| line.contains(" fault "));
-    let from = last_fault.map_or(0, |at| at + 1).min(shrunk.story.len());
-    let is_fault = |line: &&String| line.contains(" fault ") || line.contains(" died: ");
-    for line in shrunk.story[..from].iter().filter(is_fault) {
-        text += &format!("{line}\n");
-    }
-    let rest = &shrunk.story[from..];
-    for line in &rest[rest.len().saturating_sub(LAST_LINES)..] {
-        text += &format!("{line}\n");
-    }
+    let text = Golden::of(protocol, seed, &shrunk).text(&shrunk);
     print!("{text}");
+    println!("{protocol}: seed {seed}: {}", shrunk.summary());
     let path = format!("target/shrunk/{protocol}-{seed}.txt");
     let written =
         std::fs::create_dir_all("target/shrunk").and_then(|()| std::fs::write(&path, text));
     match written {
-        Ok(()) => println!("wrote {path}"),
+        Ok(()) => println!("wrote {path}; again: cargo xtask sim {protocol} --replay {path}"),
         Err(error) => println!("cannot write {path}: {error}"),
     }
     ExitCode::SUCCESS
 }
 
+impl Shrunk {
+    /// How many events are left, and of which sort.
+    pub(super) fn summary(&self) -> String {
+        let taken = &self.last.taken;
+        let count = |is: fn(&Choice) -> bool| taken.iter().filter(|(choice, _)| is(choice)).count();
+        format!(
+            "{} events left of {}: {} strikes, {} operations, {} faults of single frames; {} nodes \
+             are absent; {} tries in {:.1} s",
+            taken.len(),
+            self.events_before,
+            count(|choice| *choice == Choice::Strike),
+            count(|choice| *choice == Choice::Ask),
+            count(|choice| matches!(choice, Choice::Frame(_))),
+            self.limits.absent.len(),
+            self.tries,
+            self.took.as_secs_f64(),
+        )
+    }
+}
+
 /// What is left of a seed's failure; `None` where it does not fail.
+#[allow(clippy::disallowed_methods, reason = "people wait for it: it ends in time")]
 pub(super) fn shrink(
     seed: u64,
     masked: Vec<Fault>,
+    time_max: Duration,
     run: &(impl Fn(u64, bool) -> Run + Sync),
 ) -> Option<Shrunk> {
-    let limits = Limits { masked, ..Limits::default() };
-    let mut search = Search { seed, run, limits: limits.clone(), tries: 0, id: String::new() };
-    let first = search.run(&limits)?;
-    search.id = id(&first);
-    for kind in Fault::FOLLOW.into_iter().chain(Fault::STRIKES) {
-        let mut limits = search.limits.clone();
-        limits.masked.push(kind);
-        search.keep(limits);
-    }
-    search.spare_strikes();
-    let limits = search.limits.clone();
-    nemesis::limit(limits.clone());
-    let last = caught(seed, true, run);
-    nemesis::limit(Limits::default());
-    let what = last.violation?.to_string();
-    Some(Shrunk { limits, faults: last.faults, what, tries: search.tries, story: last.trace })
+    let begun = Instant::now();
+    let limits = Limits { masked, record: true, ..Limits::default() };
+    let first = limited(seed, false, &limits, run);
+    let what = &first.violation.as_ref()?.what;
+    let at = first.violation.as_ref()?.at;
+    let mut search = Search {
+        seed,
+        run,
+        is_late: || begun.elapsed() >= time_max,
+        liveness: is_liveness(what),
+        id: id(what),
+        limits,
+        taken: first.taken.clone(),
+        nodes: first.nodes,
+        at,
+        dice: Rng::new(seed),
+        tries: 1,
+    };
+    search.all();
+    search.limits.until = None;
+    let last = limited(seed, true, &search.limits, run);
+    let Search { limits, tries, .. } = search;
+    let (events_before, took) = (first.taken.len(), begun.elapsed());
+    Some(Shrunk { limits, last, events_before, tries, took })
 }
 
-struct Search<'a, F> {
+/// One run under limits.
+pub(super) fn limited(
+    seed: u64,
+    trace: bool,
+    limits: &Limits,
+    run: &(impl Fn(u64, bool) -> Run + Sync),
+) -> Run {
+    limits::limit(limits.clone());
+    let run = caught(seed, trace, run);
+    limits::limit(Limits::default());
+    run
+}
+
+struct Search<'a, F, L> {
     seed: u64,
     run: &'a F,
-    limits: Limits,
-    tries: u32,
+    is_late: L,
     /// The invariant that breaks.
     id: String,
+    liveness: bool,
+    /// What is left out so far, and what happens under that.
+    limits: Limits,
+    taken: Vec<(Choice, u64)>,
+    nodes: u64,
+    /// When it breaks under that.
+    at: u64,
+    dice: Rng,
+    tries: u32,
 }
 
-impl<F: Fn(u64, bool) -> Run + Sync> Search<'_, F> {
-    /// What breaks under these limits.
-    fn run(&mut self, limits: &Limits) -> Option<String> {
-        self.tries += 1;
-        nemesis::limit(limits.clone());
-        let run = caught(self.seed, false, self.run);
-        nemesis::limit(Limits::default());
-        run.violation.map(|violation| violation.what)
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
+    /// Leaves out what can be, until nothing more can, or time is up. What cannot go under this
+    /// luck may go under another: there is more patience in every round.
+    fn all(&mut self) {
+        for kind in Fault::FOLLOW.into_iter().chain(Fault::STRIKES) {
+            let mut limits = self.limits.clone();
+            limits.masked.push(kind);
+            self.keep(limits, 1);
+        }
+        self.halves();
+        let mut patience = 1;
+        while !(self.is_late)() && patience <= PATIENCE_MAX && self.taken.len() > LEAST {
+            let before = (self.taken.len(), self.limits.absent.len());
+            self.nodes(patience);
+            self.kinds().into_iter().for_each(|choice| self.choices(choice, patience));
+            if (self.taken.len(), self.limits.absent.len()) == before {
+                patience *= 4;
+            }
+        }
     }
 
-    /// Keeps the limits if the same invariant still breaks.
-    fn keep(&mut self, limits: Limits) -> bool {
-        if self.tries >= TRIES_MAX {
-            return false;
+    /// Keeps the limits if the same invariant still breaks, under this luck or so many others.
+    fn keep(&mut self, mut limits: Limits, patience: u32) -> bool {
+        for again in 0..patience {
+            if (self.is_late)() {
+                return false;
+            }
+            if again > 0 {
+                limits.salt = 1 + self.dice.below(1 << 32);
+            }
+            // What does not break a little later is not the same failure.
+            limits.until = (!self.liveness).then(|| self.at + self.at / 8 + SECOND);
+            self.tries += 1;
+            let run = limited(self.seed, false, &limits, self.run);
+            let Some(violation) = run.violation else { continue };
+            // A run may take another way, and more may happen on it.
+            if id(&violation.what) == self.id && run.taken.len() <= self.taken.len() {
+                (self.limits, self.taken, self.at) = (limits, run.taken, violation.at);
+                return true;
+            }
         }
-        let same = self.run(&limits).is_some_and(|what| id(&what) == self.id);
-        if same {
-            self.limits = limits;
-        }
-        same
+        false
     }
 
-    /// Delta debugging over the strikes, by number.
-    fn spare_strikes(&mut self) {
-        let mut left: Vec<u64> = (0..STRIKES_MAX).collect();
-        let mut chunk = left.len() / 2;
-        while chunk > 0 {
+    /// Leaves out a half of everything at random, under any luck, as long as that succeeds now and
+    /// then: a long run becomes a short one, of which many more can be tried.
+    fn halves(&mut self) {
+        let mut failures = 0;
+        while failures < HALVES_MAX && self.taken.len() > FEW && !(self.is_late)() {
+            let mut limits = self.limits.clone();
+            for choice in self.kinds() {
+                let share = [0, 500_000, 500_000, 1_000_000][self.dice.below(4) as usize];
+                let mut only = self.left(choice);
+                only.retain(|_| self.dice.chance_ppm(share));
+                limits.only.insert(choice, only.into_iter().collect());
+            }
+            limits.salt = 1 + self.dice.below(1 << 32);
+            failures = if self.keep(limits, 1) { 0 } else { failures + 1 };
+        }
+    }
+
+    /// The sorts of choices that are left.
+    fn kinds(&self) -> Vec<Choice> {
+        let kinds: BTreeSet<Choice> = self.taken.iter().map(|(choice, _)| *choice).collect();
+        kinds.into_iter().collect()
+    }
+
+    /// Leaves out whole nodes.
+    fn nodes(&mut self, patience: u32) {
+        for node in (1..=self.nodes).rev().map(NodeId) {
+            if !self.liveness && !self.limits.absent.contains(&node) {
+                let mut limits = self.limits.clone();
+                limits.absent.insert(node);
+                self.keep(limits, patience);
+            }
+        }
+    }
+
+    /// Delta debugging over all choices of one sort.
+    fn choices(&mut self, choice: Choice, patience: u32) {
+        let mut left = self.left(choice);
+        let mut chunk = left.len();
+        while chunk > 0 && !(self.is_late)() {
             let mut at = 0;
             while at < left.len() {
                 let end = (at + chunk).min(left.len());
-                let without: BTreeSet<u64> = left[at..end].iter().copied().collect();
                 let mut limits = self.limits.clone();
-                limits.spared.extend(&without);
-                if self.keep(limits) {
-                    left.drain(at..end);
+                let only = left[..at].iter().chain(&left[end..]).copied().collect();
+                limits.only.insert(choice, only);
+                if self.keep(limits, patience) {
+                    // What was to happen later than the violation does not any more.
+                    let before: BTreeSet<u64> = left[..at].iter().copied().collect();
+                    left = self.left(choice);
+                    at = left.iter().filter(|number| before.contains(number)).count();
                 } else {
                     at = end;
                 }
             }
             chunk /= 2;
         }
+        let only = self.left(choice).into_iter().collect();
+        self.limits.only.insert(choice, only);
     }
+
+    fn left(&self, choice: Choice) -> Vec<u64> {
+        let of = |(of, number): &(Choice, u64)| (*of == choice).then_some(*number);
+        self.taken.iter().filter_map(of).collect()
+    }
+}
+
+fn is_liveness(what: &str) -> bool {
+    let first = what.split([' ', ':', ',']).next().unwrap_or_default();
+    LIVENESS.contains(&first)
 }
 
 /// What names the failure: the id of the invariant; of liveness, and where there is no id, all the
@@ -155,37 +275,72 @@ fn id(what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use quorate_transport::NodeId;
-
     use super::*;
+    use crate::limits::Choices;
     use crate::world::Violation;
+
+    fn broken(what: &str) -> Run {
+        Run::failed(Violation { at: 1, node: NodeId(1), what: what.to_owned() })
+    }
+
+    /// Breaks where strikes 7 and 40, operation 300 and the loss of frame 900 happen, kills are on
+    /// and node 1 is there.
+    fn needs_four(_: u64, _: bool) -> Run {
+        let mut choices = Choices::default();
+        let mut all = true;
+        let lots = [
+            (Choice::Strike, 100, &[7, 40][..]),
+            (Choice::Ask, 1000, &[300]),
+            (Choice::Frame(Fault::Loss), 2000, &[900]),
+            (Choice::Frame(Fault::Late), 50, &[]),
+        ];
+        for (choice, count, needed) in lots {
+            for number in 0..count {
+                let happens = choices.happens(choice, number);
+                all &= happens || !needed.contains(&number);
+            }
+        }
+        let absent = &choices.limits().absent;
+        all &= !choices.is_masked(Fault::Kill) && !absent.contains(&NodeId(1));
+        let mut run = broken("X1 broken");
+        if !all {
+            run.violation = None;
+        }
+        run.nodes = 3;
+        run.taken = choices.taken().to_vec();
+        run
+    }
 
     #[test]
     fn what_does_not_matter_goes() {
-        // Breaks where strike 7 and strike 40 happen, and kills are on.
-        let run = |_: u64, _: bool| {
-            let limits = nemesis::limits();
-            let strikes = |number| !limits.spared.contains(&number);
-            let breaks = strikes(7) && strikes(40) && !limits.masked.contains(&Fault::Kill);
-            let what = "X1 broken".to_owned();
-            let mut run = Run::failed(Violation { at: 1, node: NodeId(1), what });
-            if !breaks {
-                run.violation = None;
-            }
-            run.faults = (0..STRIKES_MAX).filter(|number| strikes(*number)).count() as u64;
-            run
-        };
-        let shrunk = shrink(3, Vec::new(), &run).expect("it fails");
-        assert_eq!(shrunk.faults, 2);
-        assert_eq!(shrunk.limits.masked.len(), 49);
-        assert!(shrunk.what.contains("X1 broken") && shrunk.tries < 200);
-        assert!(
-            shrink(3, Vec::new(), &|_, _| {
-                let mut ok = run(0, false);
-                ok.violation = None;
-                ok
-            })
-            .is_none()
-        );
+        let shrunk = shrink(3, Vec::new(), TIME_MAX, &needs_four).expect("it fails");
+        let want = [
+            (Choice::Strike, 7),
+            (Choice::Strike, 40),
+            (Choice::Ask, 300),
+            (Choice::Frame(Fault::Loss), 900),
+        ];
+        assert_eq!(shrunk.last.taken, want);
+        assert_eq!(shrunk.events_before, 3150);
+        assert_eq!(shrunk.limits.absent, BTreeSet::from([NodeId(2), NodeId(3)]));
+        assert_eq!(shrunk.limits.masked.len(), 49, "all but kills and losses");
+        assert!(shrunk.tries < 5_000, "{}", shrunk.tries);
+        let summary = shrunk.summary();
+        assert!(summary.starts_with("4 events left of 3150: 2 strikes, 1 operations, 1 faults"));
+    }
+
+    #[test]
+    fn of_what_does_not_come_to_pass_no_node_is_left_out() {
+        let fails = |_: u64, _: bool| Run { nodes: 3, ..broken("R29 nobody serves") };
+        let shrunk = shrink(3, Vec::new(), TIME_MAX, &fails).expect("it fails");
+        assert_eq!(shrunk.limits.absent.len(), 0);
+    }
+
+    #[test]
+    fn it_ends_in_time_and_where_nothing_fails() {
+        let shrunk = shrink(3, Vec::new(), Duration::ZERO, &needs_four).expect("it fails");
+        assert_eq!((shrunk.tries, shrunk.last.taken.len()), (1, 3150));
+        let passes = |_: u64, _: bool| Run { violation: None, ..broken("") };
+        assert!(shrink(3, Vec::new(), TIME_MAX, &passes).is_none());
     }
 }

@@ -19,7 +19,7 @@ impl<S: System> World<S> {
         self.net = Net::default();
         let rest: Vec<_> = self.ids().into_iter().filter(|id| !core.contains(id)).collect();
         for node in rest {
-            match self.streams.nemesis.below(3) {
+            match self.nemesis.below(3) {
                 0 => {
                     self.kill(node, None);
                     self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.gone = true);
@@ -41,8 +41,8 @@ impl<S: System> World<S> {
             node.life.iter_mut().for_each(|life| life.store_failed = false);
             node.paused_until = node.paused_until.min(now);
             (node.slow, node.slow_disk, node.crash_loop) = ((0, 0), (0, 0), 0);
-            (node.stall, node.gone) = (0, false);
-            node.clock.drift(now, &mut self.streams.nemesis, 0);
+            (node.stall, node.gone, node.power_at_write) = (0, false, false);
+            node.clock.drift(now, &mut self.nemesis, 0);
             if let Some(life) = &mut node.life {
                 life.hands.effects_left = None;
             }

@@ -2,9 +2,11 @@
 
 use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, Time};
 
-use super::{Ask, Event, System, Violation, World};
+use super::{Ask, Clients, Event, Stop, System, Violation, World};
+use crate::limits::Choice;
+use crate::luck::For;
 use crate::nemesis::Fault;
-use crate::net::mangle;
+use crate::net::{Dice, mangle};
 use crate::node::{JOURNAL_BYTES_MAX, Life};
 
 impl<S: System> World<S> {
@@ -13,20 +15,27 @@ impl<S: System> World<S> {
             self.push(resume, Event::Alarm { node, alarm });
             return Ok(());
         }
+        if let Some(wait) = self.choices.limits().pace.and_then(|pace| self.too_soon(pace)) {
+            self.push(wait, Event::Alarm { node, alarm });
+            return Ok(());
+        }
         let true_now = self.now;
         let mut alarms = Vec::new();
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
         let now = slot.clock.local(true_now);
-        let rng = &mut self.streams.work;
+        let rng = &mut self.luck.at(true_now, For::Work, node);
         let up = slot.life.is_some();
+        let Self { choices, counts, chaos, .. } = self;
+        let clients = Some(Clients { asked: &mut counts.asked, choices, chaos: *chaos });
         match &mut slot.life {
             Some(life) => {
                 let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+                let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients };
                 self.system.alarm(node, alarm, Some(&mut life.app), &mut ask);
             }
             None => {
-                let mut ask = Ask { host: None, now, true_now, alarms: &mut alarms, rng };
+                let alarms = &mut alarms;
+                let mut ask = Ask { host: None, now, true_now, alarms, rng, clients };
                 self.system.alarm(node, alarm, None, &mut ask);
             }
         }
@@ -34,6 +43,12 @@ impl<S: System> World<S> {
             self.push(nanos, Event::Alarm { node, alarm });
         }
         if up { self.step(node, |_, _| ()) } else { Ok(()) }
+    }
+
+    /// How long until clients may ask again, where they may ask so often a second.
+    fn too_soon(&self, pace: u64) -> Option<u64> {
+        let next = self.counts.asked * 1_000_000_000 / pace.max(1);
+        next.checked_sub(self.now).filter(|wait| *wait > 0)
     }
 
     pub(super) fn on_deliver(
@@ -128,18 +143,19 @@ impl<S: System> World<S> {
         let now = slot.clock.local(true_now);
         let Some(life) = &mut slot.life else { return Ok(()) };
         input(life, now);
-        if self.streams.order.below(2) == 0 {
+        let mut burst = self.luck.at(true_now, For::Burst, node);
+        if burst.below(2) == 0 {
             life.host.flush(&mut life.hands);
         }
         self.drain(node);
-        if self.streams.order.chance_ppm(self.plan.settle_ppm) {
+        if burst.chance_ppm(self.plan.settle_ppm) {
             return self.settle(node);
         }
         let life_number = self.nodes[&node].incarnation;
         if let Some(life) = self.life_mut(node)
             && !std::mem::replace(&mut life.settle_due, true)
         {
-            let delay = self.streams.order.between(1_000, 500_000);
+            let delay = burst.between(1_000, 500_000);
             self.push(delay, Event::Settle { node, life: life_number });
         }
         self.finish(node)
@@ -174,9 +190,15 @@ impl<S: System> World<S> {
         let stall = std::mem::take(&mut slot.stall);
         let (slow_until, factor) = slot.slow_disk;
         let factor = if slow_until > self.now { factor } else { 1 };
-        let nanos = stall + factor * self.streams.disk.between(50_000, self.plan.sync_max);
+        let mut disk = self.luck.at(self.now, For::Disk, node);
+        let nanos = stall + factor * disk.between(50_000, self.plan.sync_max);
         let life = slot.incarnation;
+        let power = std::mem::take(&mut slot.power_at_write);
         self.push(nanos, Event::Synced { node, life });
+        if power {
+            let soon = self.dice(Fault::PowerLoss).below(nanos.max(1));
+            self.push(soon, Event::Stop { node, how: Stop::Power });
+        }
     }
 
     pub(super) fn synced(&mut self, node: NodeId) -> Result<(), Violation> {
@@ -210,8 +232,8 @@ impl<S: System> World<S> {
         }
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-        let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
+        let rng = &mut self.luck.at(true_now, For::Work, node);
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients: None };
         self.system.drain(node, &mut life.app, &mut ask);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });
@@ -247,7 +269,7 @@ impl<S: System> World<S> {
             return Ok(());
         }
         for (key, stored) in stored {
-            let delay = self.streams.disk.between(20_000, self.plan.sync_max);
+            let delay = self.draw(For::Disk, node).between(20_000, self.plan.sync_max);
             self.push(delay, Event::Stored { node, life: life_number, key, stored });
         }
         if let Some(life) = self.nodes[&node].life.as_ref()
@@ -277,19 +299,26 @@ impl<S: System> World<S> {
     /// One frame and all that becomes of it.
     fn send(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
         let (now, link) = (self.now, (from.node, to));
-        let Self { net, streams, counts, .. } = self;
+        let number = self.frames;
+        self.frames += 1;
+        let chaos = self.chaos;
+        let mut dice = Dice::new(&self.draw(For::Net, NodeId(from.node.0 << 8 | to.0)));
+        let Self { net, counts, choices, .. } = self;
         let count = |fault| *counts.faults.entry(fault).or_default() += 1;
+        let happens = |fault| !chaos || choices.happens(Choice::Frame(fault), number);
         let what = (class, frame.flat_len());
-        let copies = net.routes(now, link, what, &mut streams.dice, count);
+        let copies = net.routes(now, link, what, &mut dice, happens, count);
         for delay in copies.as_slice() {
             let frame = frame.clone();
             self.push(*delay, Event::Deliver { to, from, class, frame, sent: now });
         }
-        let dice = &mut self.streams.dice.garbage;
+        let dice = &mut dice.garbage;
         if dice.chance_ppm(self.net.garbage_ppm) {
             let delay = dice.between(self.net.delay_min, self.net.delay_max);
             let frame = mangle(frame, dice);
-            self.push(delay, Event::Garbage { to, from, frame });
+            if self.choices.happens(Choice::Frame(Fault::Garbage), number) {
+                self.push(delay, Event::Garbage { to, from, frame });
+            }
         }
     }
 

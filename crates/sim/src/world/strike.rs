@@ -3,7 +3,9 @@
 use quorate_transport::{Incarnation, LinkState, NodeId, Peer, Rng, Shell, Start};
 use quorate_wal::Fault as DiskFault;
 
-use super::{Ask, Event, Stop, Streams, System, Violation, World};
+use super::{Ask, Event, Stop, System, Violation, World};
+use crate::limits::Choice;
+use crate::luck::For;
 use crate::nemesis::Fault;
 use crate::node::boot;
 
@@ -16,14 +18,21 @@ impl<S: System> World<S> {
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
             self.stop_new_leaders -= 1;
-            let rng = self.dice(Fault::StopNewLeader);
+            let mut rng = self.dice(Fault::StopNewLeader);
             let how = [Stop::Kill, Stop::Power, Stop::Isolate][rng.below(3) as usize];
             let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
             let delay = rng.below(soon);
             self.push(delay, Event::Stop { node, how });
         }
+        if leader.is_some() && changed && self.power_new_leaders > 0 && self.chaos {
+            self.power_new_leaders -= 1;
+            let mut rng = self.dice(Fault::PowerAtElection);
+            let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
+            let delay = rng.below(soon);
+            self.push(delay, Event::Stop { node, how: Stop::PowerAll });
+        }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
-            let dice = self.dice(Fault::CrashVoters);
+            let mut dice = self.dice(Fault::CrashVoters);
             let (strikes, delay) = (dice.below(2) == 0, dice.below(300_000));
             if spoke && strikes {
                 self.crash_voters -= 1;
@@ -39,6 +48,7 @@ impl<S: System> World<S> {
         match how {
             Stop::Kill => self.kill(node, None),
             Stop::Power => self.power_loss(node),
+            Stop::PowerAll => self.ids().into_iter().for_each(|node| self.power_loss(node)),
             Stop::Blink => {
                 let down = self.dice(Fault::CrashVoters).between(10_000, 2_000_000);
                 self.kill(node, Some(down));
@@ -60,7 +70,7 @@ impl<S: System> World<S> {
         slot.disk.kill();
         slot.snapshots.kill();
         slot.paused_until = 0;
-        let rng = self.dice(Fault::Kill);
+        let mut rng = self.dice(Fault::Kill);
         let millis = match rng.below(10) {
             0 => rng.between(1_000, 4_000),
             1..5 => rng.between(1, 50),
@@ -68,8 +78,9 @@ impl<S: System> World<S> {
         };
         self.push(down.unwrap_or(millis * 1_000_000), Event::Restart { node });
         for peer in self.ids() {
-            if peer != node && self.streams.net.chance_ppm(700_000) {
-                let delay = self.streams.net.between(10_000, 3_000_000);
+            let mut rng = self.draw(For::Links, peer);
+            if peer != node && rng.chance_ppm(700_000) {
+                let delay = rng.between(10_000, 3_000_000);
                 self.push(delay, Event::Link { node: peer, peer: node, state: LinkState::Down });
             }
         }
@@ -77,9 +88,10 @@ impl<S: System> World<S> {
 
     pub(super) fn power_loss(&mut self, node: NodeId) {
         self.kill(node, None);
-        let seed = self.streams.disk.next_u64();
-        let other = self.streams.disk.next_u64();
+        let mut rng = self.draw(For::Disk, node);
+        let (seed, other) = (rng.next_u64(), rng.next_u64());
         if let Some(slot) = self.nodes.get_mut(&node) {
+            slot.power_at_write = false;
             slot.disk.power_loss(seed);
             slot.snapshots.power_loss(other);
         }
@@ -88,14 +100,14 @@ impl<S: System> World<S> {
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
         let true_now = self.now;
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if slot.life.is_some() || slot.gone {
+        if slot.life.is_some() || slot.gone || self.choices.limits().absent.contains(&node) {
             return Ok(());
         }
         slot.incarnation += 1;
         self.counts.restarts += u64::from(slot.incarnation > 1);
         let peer = Peer { node, incarnation: Incarnation(slot.incarnation) };
         let now = slot.clock.local(true_now);
-        let seed = self.streams.seeds.next_u64();
+        let seed = self.luck.of_life(node, slot.incarnation).next_u64();
         let start = Start { node, incarnation: peer.incarnation, seed, now };
         let system = &mut self.system;
         let booted = boot(start, &slot.disk, &slot.snapshots, |host| system.boot(peer, host));
@@ -105,7 +117,7 @@ impl<S: System> World<S> {
         }
         for other in self.ids() {
             if other != node && self.nodes[&other].life.is_some() {
-                let delay = self.streams.net.between(10_000, 3_000_000);
+                let delay = self.draw(For::Links, other).between(10_000, 3_000_000);
                 self.push(delay, Event::Link { node: other, peer: node, state: LinkState::Up });
             }
         }
@@ -121,14 +133,16 @@ impl<S: System> World<S> {
         if !self.chaos {
             return Ok(());
         }
-        let mut wait = self.streams.nemesis.between(1, 2 * self.plan.interval);
-        let fault = self.plan.pick(&mut self.streams.nemesis);
+        let mut wait = self.nemesis.between(1, 2 * self.plan.interval);
+        let fault = self.plan.pick(&mut self.nemesis);
         let ids = self.ids();
-        let node = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
-        let other = ids[self.streams.nemesis.below(ids.len() as u64) as usize];
+        let node = ids[self.nemesis.below(ids.len() as u64) as usize];
+        let other = ids[self.nemesis.below(ids.len() as u64) as usize];
         let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
-        let masked = self.plan.masked.contains(&fault) || self.spared.contains(&self.strikes);
+        let number = self.strikes;
         self.strikes += 1;
+        let masked =
+            self.plan.masked.contains(&fault) || !self.choices.happens(Choice::Strike, number);
         if fault == Fault::Quiet && !masked {
             wait += quiet;
         }
@@ -170,16 +184,15 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// What a kind of fault draws from: masking one shifts no other.
-    fn dice(&mut self, fault: Fault) -> &mut Rng {
-        let Streams { kinds, seeds, .. } = &mut self.streams;
-        kinds.entry(fault).or_insert_with(|| seeds.fork(0x100 + fault as u64))
+    /// What a kind of fault draws from.
+    pub(super) fn dice(&mut self, fault: Fault) -> Rng {
+        self.draw(For::Kind(fault), NodeId(0))
     }
 
     fn afflict_net(&mut self, fault: Fault, node: NodeId, other: NodeId) {
         let ids = self.ids();
         let leader = self.system.leader();
-        let rng = self.dice(fault);
+        let mut rng = self.dice(fault);
         match fault {
             Fault::Partition | Fault::Bridge => {
                 let (mut one, mut two): (Vec<_>, Vec<_>) =
@@ -220,7 +233,7 @@ impl<S: System> World<S> {
     fn afflict_link(&mut self, fault: Fault, node: NodeId, other: NodeId) {
         let (ids, now) = (self.ids(), self.now);
         let leader = self.system.leader();
-        let rng = self.dice(fault);
+        let mut rng = self.dice(fault);
         match fault {
             Fault::OneWay => self.net.cut(node, other),
             Fault::HalfOpen => self.net.split(&[node], &[other]),
@@ -287,7 +300,7 @@ impl<S: System> World<S> {
 
     fn afflict_time(&mut self, fault: Fault, node: NodeId) {
         let (now, ppm) = (self.now, self.plan.drift_ppm);
-        let rng = self.dice(fault);
+        let mut rng = self.dice(fault);
         let short = rng.between(10_000_000, 2 * SECOND);
         let (millis, seconds) = (rng.between(1, 30), rng.between(1, 3));
         let mut drift = rng.fork(short);
@@ -313,7 +326,7 @@ impl<S: System> World<S> {
     fn afflict_process(&mut self, fault: Fault, node: NodeId) {
         let (ids, now) = (self.ids(), self.now);
         let leader = self.system.leader();
-        let rng = self.dice(fault);
+        let mut rng = self.dice(fault);
         let (few, down) = (rng.between(1, 6), rng.between(3 * SECOND, 10 * SECOND));
         let (effects, stall) = (rng.below(30), rng.between(10_000_000, SECOND));
         match fault {
@@ -326,7 +339,11 @@ impl<S: System> World<S> {
                 self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop = few);
                 self.kill(node, Some(1_000_000));
             }
-            Fault::PowerLoss => self.power_loss(node),
+            Fault::PowerLoss if rng.below(3) == 0 => self.power_loss(node),
+            Fault::PowerLoss => {
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.power_at_write = true);
+            }
+            Fault::PowerAtElection => self.power_new_leaders = few,
             Fault::PowerLossAll => ids.iter().for_each(|node| self.power_loss(*node)),
             Fault::CrashInStep => {
                 if let Some(life) = self.life_mut(node) {
@@ -365,7 +382,7 @@ impl<S: System> World<S> {
 
     /// One of the next few calls of a node's snapshot store fails; the process lives on.
     fn fail_store(&mut self, node: NodeId) {
-        let rng = self.dice(Fault::StoreError);
+        let mut rng = self.dice(Fault::StoreError);
         let within = rng.between(1, 6);
         let kind = if rng.below(2) == 0 { DiskFault::Io } else { DiskFault::NoSpace };
         let Some(slot) = self.nodes.get_mut(&node) else { return };
@@ -382,9 +399,10 @@ impl<S: System> World<S> {
         let Some(life) = &mut slot.life else { return Ok(()) };
         let mut alarms = Vec::new();
         let host = Some((&mut life.host, &mut life.hands as &mut dyn Shell));
-        let rng = &mut self.streams.work;
-        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng };
-        self.system.disturb(node, &mut life.app, &mut ask, &mut self.streams.nemesis);
+        let mut of_system = self.luck.at(true_now, For::Kind(Fault::System), node);
+        let rng = &mut self.luck.at(true_now, For::Work, node);
+        let mut ask = Ask { host, now, true_now, alarms: &mut alarms, rng, clients: None };
+        self.system.disturb(node, &mut life.app, &mut ask, &mut of_system);
         for (node, nanos, alarm) in alarms {
             self.push(nanos, Event::Alarm { node, alarm });
         }

@@ -1,0 +1,123 @@
+//! What a run leaves out, though all else is drawn as if it happened: how a failure is made small.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_transport::NodeId;
+
+use crate::nemesis::Fault;
+
+/// Something that happens in a run and may be left out, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Choice {
+    /// A fault that strikes at a time of its own.
+    Strike,
+    /// An operation of a client, before the calm.
+    Ask,
+    /// What befalls a single frame.
+    Frame(Fault),
+}
+
+/// What this thread's runs leave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Kinds of fault without effect.
+    pub(crate) masked: Vec<Fault>,
+    /// Of these choices nothing happens but what is listed, by number.
+    pub(crate) only: BTreeMap<Choice, BTreeSet<u64>>,
+    /// Nodes that never start.
+    pub(crate) absent: BTreeSet<NodeId>,
+    /// Operations of clients beyond so many a simulated second: they wait.
+    pub(crate) pace: Option<u64>,
+    /// Another luck under the same faults; 0 is the usual one.
+    pub(crate) salt: u64,
+    /// A run is over then, in nanoseconds of true time, whatever has happened.
+    pub(crate) until: Option<u64>,
+    /// Runs write down what happened.
+    pub(crate) record: bool,
+}
+
+thread_local! {
+    static LIMITS: RefCell<Limits> = RefCell::default();
+}
+
+/// Sets what this thread's runs leave out from now on.
+pub(crate) fn limit(limits: Limits) {
+    LIMITS.set(limits);
+}
+
+/// What this thread's runs leave out.
+pub(crate) fn limits() -> Limits {
+    LIMITS.with_borrow(Limits::clone)
+}
+
+/// What happens in one run, and what is left out of it.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    limits: Limits,
+    taken: Vec<(Choice, u64)>,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { limits: limits(), taken: Vec::new() }
+    }
+}
+
+impl Choices {
+    /// Whether what was drawn happens; `number` is its place among all of its kind.
+    pub fn happens(&mut self, choice: Choice, number: u64) -> bool {
+        let Self { limits, taken } = self;
+        if limits.only.get(&choice).is_some_and(|only| !only.contains(&number)) {
+            return false;
+        }
+        if let Choice::Frame(fault) = choice
+            && limits.masked.contains(&fault)
+        {
+            return false;
+        }
+        if limits.record {
+            taken.push((choice, number));
+        }
+        true
+    }
+
+    /// True where a kind of fault has no effect.
+    #[must_use]
+    pub fn is_masked(&self, fault: Fault) -> bool {
+        self.limits.masked.contains(&fault)
+    }
+
+    /// What happened so far, where it is written down.
+    #[must_use]
+    pub fn taken(&self) -> &[(Choice, u64)] {
+        &self.taken
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_listed_happens_and_is_written_down() {
+        let loss = Choice::Frame(Fault::Loss);
+        limit(Limits {
+            masked: vec![Fault::Late],
+            only: BTreeMap::from([(loss, BTreeSet::from([3]))]),
+            record: true,
+            ..Limits::default()
+        });
+        let mut choices = Choices::default();
+        limit(Limits::default());
+        assert!(!choices.happens(loss, 2) && choices.happens(loss, 3));
+        assert!(choices.happens(Choice::Strike, 2));
+        assert!(!choices.happens(Choice::Frame(Fault::Late), 2) && choices.is_masked(Fault::Late));
+        assert_eq!(choices.taken(), [(loss, 3), (Choice::Strike, 2)]);
+        assert_eq!(Choices::default().limits(), &Limits::default());
+    }
+}
