@@ -6,7 +6,9 @@ use bytes::Bytes;
 use quorate_raft::{Index, Kind, View};
 use quorate_transport::Digest;
 
+use crate::changes::History;
 use crate::command::Command;
+use crate::config::Config;
 use crate::session::{Known, SessionId, Sessions, Stamp};
 use crate::state_machine::{Outputs, Pieces, RestoreError, StateMachine};
 use crate::transit::{Loaded, Loading, Saving};
@@ -38,6 +40,8 @@ pub(crate) struct Applier<S> {
     applied: Index,
     digest: Digest,
     outputs: Outputs,
+    /// Of this replica alone, and in no snapshot.
+    history: History,
 }
 
 /// An entry was skipped or came twice: a broken promise of the layer below.
@@ -48,15 +52,21 @@ pub(crate) struct Gap {
 }
 
 impl<S: StateMachine> Applier<S> {
-    pub(crate) fn new(state: S, sessions_max: usize, answers_max: usize) -> Self {
+    pub(crate) fn new(config: &Config<S>) -> Self {
         Self {
-            initial: state.clone(),
-            state,
-            sessions: Sessions::new(sessions_max, answers_max),
+            initial: config.state.clone(),
+            state: config.state.clone(),
+            sessions: Sessions::new(config.sessions_max, config.answers_max),
             applied: Index::ZERO,
             digest: Digest::default(),
             outputs: Outputs::default(),
+            history: History::new(config.history_bytes_max),
         }
+    }
+
+    /// What watchers are shown.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     pub(crate) fn applied(&self) -> Index {
@@ -166,8 +176,12 @@ impl<S: StateMachine> Applier<S> {
         }
         let mut outputs = core::mem::take(&mut self.outputs);
         outputs.clear();
+        outputs.changes = self.history.lend();
         self.state.apply(&mut group.iter().map(|fresh| fresh.command), &mut outputs);
         assert!(outputs.count() == group.len(), "a state machine pushes one output a command");
+        if let Some(changes) = outputs.changes.take() {
+            self.history.give_back(changes, |place| group[place].index);
+        }
         for (at, fresh) in group.drain(..).enumerate() {
             let output = outputs.get(at);
             self.note(fresh.index, fresh.entry, DONE, output);
@@ -214,6 +228,7 @@ impl<S: StateMachine> Applier<S> {
         let former = self.state.snapshot();
         (self.state, self.sessions) = (state, sessions);
         (self.applied, self.digest) = (applied, digest);
+        self.history.begin_after(applied);
         Ok(former)
     }
 }
@@ -309,7 +324,8 @@ mod tests {
     }
 
     fn applier(sessions_max: usize, answers_max: usize) -> Applier<Sum> {
-        Applier::new(Sum::default(), sessions_max, answers_max)
+        let config = Config { sessions_max, answers_max, ..Config::new([], Sum::default()) };
+        Applier::new(&config)
     }
 
     fn feed(applier: &mut Applier<Sum>, said: &[Say]) -> Vec<Outcome> {

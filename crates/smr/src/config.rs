@@ -34,6 +34,18 @@ pub struct Config<S> {
     pub snapshot_step_interval: Duration,
     /// Queries that may wait for their index; more are refused. Default 65,536.
     pub queries_max: usize,
+    /// Changes that are kept for watchers, in bytes with 24 for each: how far behind a watcher may
+    /// be, or how long away, before it is told [`Compacted`](crate::Reply::Compacted). Twice of it
+    /// is never taken. 0 keeps none, and refuses watchers. Default 4 MiB.
+    pub history_bytes_max: usize,
+    /// Watchers that may wait for a change; more are refused. Default 4096.
+    pub watches_max: usize,
+    /// How long an answer to a watcher grows, in bytes, before it ends with the changes of one
+    /// entry. Default 256 KiB.
+    pub watch_bytes_max: usize,
+    /// How long a watcher may wait for a change before it is told that there was none: what a
+    /// watcher that went away is remembered for. Default 60 s.
+    pub watch_wait_max: Duration,
 }
 
 impl<S> Config<S> {
@@ -50,6 +62,10 @@ impl<S> Config<S> {
             snapshot_step_bytes: 256 << 10,
             snapshot_step_interval: Duration::from_millis(1),
             queries_max: 1 << 16,
+            history_bytes_max: 4 << 20,
+            watches_max: 4096,
+            watch_bytes_max: 256 << 10,
+            watch_wait_max: Duration::from_secs(60),
         }
     }
 
@@ -72,6 +88,13 @@ impl<S> Config<S> {
                     .contains(&self.snapshot_step_interval),
             ),
             ("queries_max", one, self.queries_max >= 1),
+            ("watches_max", one, self.watches_max >= 1),
+            ("watch_bytes_max", one, self.watch_bytes_max >= 1),
+            (
+                "watch_wait_max",
+                "is at most an hour",
+                self.watch_wait_max <= Duration::from_secs(3600),
+            ),
         ];
         match rules.into_iter().find(|(_, _, kept)| !kept) {
             Some((field, rule, _)) => Err(Error::Config { field, rule }),
@@ -105,7 +128,7 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 8] = [
+        let breaks: [Break; 11] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
@@ -114,6 +137,9 @@ mod tests {
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::ZERO),
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::MAX),
             ("queries_max", |c| c.queries_max = 0),
+            ("watches_max", |c| c.watches_max = 0),
+            ("watch_bytes_max", |c| c.watch_bytes_max = 0),
+            ("watch_wait_max", |c| c.watch_wait_max = Duration::MAX),
         ];
         for (want, change) in breaks {
             let mut bad = good.clone();

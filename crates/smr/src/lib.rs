@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod applier;
+mod changes;
 mod command;
 mod config;
 mod contact;
@@ -15,8 +16,10 @@ mod smr;
 mod snapshots;
 mod state_machine;
 mod transit;
+mod watch;
 
 pub use applier::Outcome;
+pub use changes::{Change, Filter};
 pub use command::Commands;
 pub use config::{Config, Error};
 pub use request::{Event, Freshness, Rejection, Reply, Request, Status};
@@ -24,3 +27,4 @@ pub use session::{SessionId, Stamp};
 pub use shared::{IntoIter, Iter, SharedMap};
 pub use smr::Smr;
 pub use state_machine::{Outputs, Pieces, RestoreError, StateMachine};
+pub use watch::Watch;

@@ -8,7 +8,9 @@ use quorate_raft::{Index, RoleName, Term};
 use quorate_transport::NodeId;
 
 use crate::applier::Outcome;
+use crate::changes::{Change, Found};
 use crate::command::Commands;
+use crate::watch::Watch;
 
 /// What the local application asks; each is answered exactly once.
 #[derive(Debug)]
@@ -22,6 +24,13 @@ pub enum Request {
         /// How fresh the answer must be.
         freshness: Freshness,
     },
+    /// From which index on does a watch see everything that is answered from now on? Every command
+    /// answered before is at that index or before it. Needs the leader and a round trip to a
+    /// majority.
+    ReadIndex,
+    /// Tell what has changed after an index: at once, or when it does. Any replica answers, with
+    /// what it has applied.
+    Watch(Watch),
     /// The digest of everything applied so far, and of what came of it.
     Digest,
     /// Hand leadership over, to the most caught-up voter where `None`.
@@ -61,6 +70,28 @@ pub enum Reply {
         /// What it said.
         answer: Bytes,
     },
+    /// A watch from now on begins after this index.
+    ReadIndex {
+        /// The last entry that may have been answered.
+        index: Index,
+    },
+    /// What has changed. The next question goes on after `upto`, at this replica or any other.
+    Changes {
+        /// As was asked.
+        after: Index,
+        /// Every wanted change of the entries after `after` and up to here is among them.
+        upto: Index,
+        /// The changes, in the order of the log; none when the question has waited for long
+        /// enough.
+        changes: Vec<Change>,
+    },
+    /// Some of the changes that were asked for are no longer kept here. Another replica may still
+    /// have them; else read the state and go on from the index of that answer.
+    Compacted {
+        /// The first entry whose changes, and those of all after it, can still be had here: a
+        /// watch may begin after the one before it.
+        first: Index,
+    },
     /// The digest of everything applied so far, and of what came of it: equal on all replicas at
     /// equal indices.
     Digest {
@@ -75,6 +106,12 @@ pub enum Reply {
     Rejected(Rejection),
     /// Done or not: it can no longer be told here. Asking again is safe only within a session.
     Unknown,
+}
+
+impl Reply {
+    pub(crate) fn changes(after: Index, found: Found) -> Self {
+        Self::Changes { after, upto: found.upto, changes: found.changes }
+    }
 }
 
 /// Why a request was not done. Nothing of it will happen later.
@@ -93,6 +130,8 @@ pub enum Rejection {
     NotFresh,
     /// The hand-over did not succeed.
     TransferFailed,
+    /// This replica keeps no changes (`history_bytes_max` is 0).
+    NoHistory,
 }
 
 /// What happens without being asked.
@@ -127,4 +166,8 @@ pub struct Status {
     pub sessions: usize,
     /// Commands that wait to be applied here.
     pub waiting: usize,
+    /// Watchers that wait for a change here.
+    pub watching: usize,
+    /// The first entry that a watcher can still be told of here.
+    pub history_first: Index,
 }

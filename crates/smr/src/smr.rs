@@ -17,6 +17,7 @@ use crate::contact::{Contact, counts};
 use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
 use crate::snapshots::Snapshots;
 use crate::state_machine::StateMachine;
+use crate::watch::Watches;
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub struct Smr<S: StateMachine> {
     reading: usize,
     contact: Contact,
     snapshots: Snapshots<S>,
+    watches: Watches,
     /// What Raft should be told has been applied.
     unreported: bool,
     queries_max: usize,
@@ -54,6 +56,7 @@ enum Deferred {
 enum Asked {
     Apply { id: RequestId, count: usize },
     Read { id: RequestId, query: Bytes },
+    Index(RequestId),
     Transfer(RequestId),
     Compact,
     Applied,
@@ -80,11 +83,12 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
         config.validate()?;
         let contact = Contact::new(&config.raft.voters);
-        let snapshots = Snapshots::new(&config);
         Ok(Self {
-            raft: Raft::new(start, config.raft)?,
             inner: Outbox::default(),
-            applier: Applier::new(config.state, config.sessions_max, config.answers_max),
+            applier: Applier::new(&config),
+            snapshots: Snapshots::new(&config),
+            watches: Watches::new(&config),
+            raft: Raft::new(start, config.raft)?,
             durable: Ticket::ZERO,
             deferred: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -93,7 +97,6 @@ impl<S: StateMachine> Machine for Smr<S> {
             queries: BTreeMap::new(),
             reading: 0,
             contact,
-            snapshots,
             unreported: false,
             queries_max: config.queries_max,
         })
@@ -124,6 +127,8 @@ impl<S: StateMachine> Machine for Smr<S> {
             Input::Started => Input::Started,
             Input::Timer => {
                 self.step_snapshot(now, out);
+                // Nothing was found for them: there is nothing to take back.
+                self.watches.expire(now, |id, reply| out.answer_eager(id, reply));
                 Input::Timer
             }
             Input::Link { peer, state } => Input::Link { peer, state },
@@ -147,8 +152,8 @@ impl<S: StateMachine> Machine for Smr<S> {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let step = self.snapshots.deadline();
-        self.raft.deadline().into_iter().chain(step).min()
+        let own = [self.snapshots.deadline(), self.watches.deadline()];
+        self.raft.deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
@@ -174,6 +179,8 @@ impl<S: StateMachine> Machine for Smr<S> {
         }
         into.u64(self.reading as u64);
         self.snapshots.digest(now, into);
+        self.applier.history().digest(into);
+        self.watches.digest(now, into);
         into.bool(self.unreported);
         self.contact.digest(now, rename, into);
     }
@@ -189,6 +196,8 @@ impl<S: StateMachine> Smr<S> {
             digest: self.applier.digest(),
             sessions: self.applier.sessions(),
             waiting: self.waiting.len(),
+            watching: self.watches.count(),
+            history_first: self.applier.history().first(),
         }
     }
 
@@ -211,6 +220,13 @@ impl<S: StateMachine> Smr<S> {
                 self.ask(now, asked, raft::Request::Propose(commands.proposals), out);
             }
             Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
+            Request::ReadIndex => self.read(now, id, Asked::Index(id), out),
+            Request::Watch(watch) => {
+                let (history, applied) = (self.applier.history(), self.applier.applied());
+                if let Some(reply) = self.watches.ask(now, id, watch, history, applied) {
+                    out.answer_eager(id, reply); // only what is durable here was applied
+                }
+            }
             Request::Digest => {
                 let (index, digest) = (self.applier.applied(), self.applier.digest());
                 // Only what is durable here was applied.
@@ -232,12 +248,7 @@ impl<S: StateMachine> Smr<S> {
     ) {
         let limit = match freshness {
             Freshness::Linearizable => {
-                if self.reading >= self.queries_max {
-                    out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
-                    return;
-                }
-                self.reading += 1;
-                return self.ask(now, Asked::Read { id, query }, raft::Request::Read, out);
+                return self.read(now, id, Asked::Read { id, query }, out);
             }
             Freshness::Within(limit) => Some(limit),
             Freshness::Any => None,
@@ -252,6 +263,16 @@ impl<S: StateMachine> Smr<S> {
             Reply::Rejected(Rejection::NotFresh)
         };
         out.answer_eager(id, reply); // only what is durable here was applied
+    }
+
+    /// Asks Raft from which index on a read is linearizable.
+    fn read(&mut self, now: Time, id: RequestId, asked: Asked, out: Out<'_, S>) {
+        if self.reading >= self.queries_max {
+            out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
+            return;
+        }
+        self.reading += 1;
+        self.ask(now, asked, raft::Request::Read, out);
     }
 
     fn ask(&mut self, now: Time, asked: Asked, request: raft::Request, out: Out<'_, S>) {
@@ -325,10 +346,14 @@ impl<S: StateMachine> Smr<S> {
                 (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {
                     self.queries.insert((*index, id.0), (id, query));
                 }
+                (Asked::Index(id), raft::Reply::ReadAt { index }) => {
+                    self.reading -= 1;
+                    out.answer_eager(id, Reply::ReadIndex { index: *index }); // by a majority
+                }
                 (Asked::Transfer(id), raft::Reply::Transferred) => {
                     out.answer_eager(id, Reply::Transferred); // promises nothing
                 }
-                (Asked::Read { id, .. }, other) => {
+                (Asked::Read { id, .. } | Asked::Index(id), other) => {
                     self.reading -= 1;
                     out.answer_eager(id, refusal(other)); // nothing was done
                 }
@@ -353,6 +378,9 @@ impl<S: StateMachine> Smr<S> {
             }
         }
         self.answer_queries(out);
+        let (history, applied) = (self.applier.history(), self.applier.applied());
+        // A majority has it, and everything applied here is durable here.
+        self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
     }
 
     fn apply(&mut self, view: &View, out: Out<'_, S>) {

@@ -7,12 +7,15 @@ use core::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::changes::Block;
+
 /// A deterministic state machine. Its state must follow from the commands alone: no clock, no
 /// randomness, no hash map whose order shows.
 pub trait StateMachine: Clone + Send + 'static {
     /// Applies commands in order, and pushes exactly one output for each.
     ///
-    /// It is total: a command that makes no sense has an output that says so.
+    /// It is total: a command that makes no sense has an output that says so. What watchers are to
+    /// see it tells with [`Outputs::change`]; a state machine that nobody watches need not.
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs);
 
     /// Answers a question without changing anything.
@@ -87,14 +90,27 @@ impl fmt::Debug for Pieces {
     }
 }
 
-/// Outputs of commands, written one after the other.
+/// Outputs of commands, written one after the other, and what watchers see of them.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     arena: Vec<u8>,
     ends: Vec<usize>,
+    /// `None` where no changes are kept.
+    pub(crate) changes: Option<Block>,
 }
 
 impl Outputs {
+    /// Tells watchers that the command whose output comes next has changed `key`, and how. It may
+    /// be told several times for one command. The bytes are copied, and nothing else is done.
+    ///
+    /// Like an output it must follow from the commands alone, so that a watcher sees the same at
+    /// every replica.
+    pub fn change(&mut self, key: &[u8], change: &[u8]) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(self.ends.len(), key, change);
+        }
+    }
+
     /// The next command's output.
     pub fn push(&mut self, output: &[u8]) {
         self.arena.extend_from_slice(output);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quorate_raft::{Index, Message, Piece, Snapshot, Term, Views};
 use quorate_sim::laws::{Subject, check};
 use quorate_smr::{
-    Commands, Config, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr, Stamp,
-    StateMachine,
+    Commands, Config, Filter, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr,
+    Stamp, StateMachine, Watch,
 };
 use quorate_transport::{
     Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
@@ -21,6 +21,7 @@ impl StateMachine for Count {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for _ in commands {
             self.0 += 1;
+            outputs.change(b"count", &self.0.to_le_bytes());
             outputs.push(&self.0.to_le_bytes());
         }
     }
@@ -93,7 +94,17 @@ fn request(rng: &mut Rng) -> Request {
         1 => Freshness::Within(Duration::from_millis(rng.below(500))),
         _ => Freshness::Any,
     };
-    match rng.below(10) {
+    match rng.below(12) {
+        10 => Request::ReadIndex,
+        11 => {
+            let filter = match rng.below(3) {
+                0 => Filter::All,
+                1 => Filter::Key(Bytes::new()),
+                _ => Filter::Prefix(Bytes::from_static(b"c")),
+            };
+            let wait = Duration::from_millis(number(rng));
+            Request::Watch(Watch { after: Index(number(rng)), filter, wait })
+        }
         0 | 1 => Request::Query { query: Bytes::new(), freshness },
         2 => Request::Digest,
         3 => Request::Transfer { to: (rng.below(2) == 0).then(|| NodeId(number(rng))) },
@@ -136,6 +147,7 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             (config.sessions_max, config.answers_max) = (2, 2);
             (config.snapshot_bytes, config.queries_max) = (100, 3);
             config.snapshot_step_bytes = 20;
+            (config.history_bytes_max, config.watches_max) = (500, 3);
             Smr::new(start, config).expect("a valid configuration")
         };
         let subject = Subject {

@@ -2,6 +2,7 @@
 //! the invariants checked after every event.
 
 mod ledger;
+pub(crate) mod watchers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,11 +21,14 @@ use quorate_transport::{
 };
 
 use ledger::{Ledger, Op, Sums, command, word};
+use watchers::Watchers;
 
 const KEY: Key = Key::new(2, 0);
 const CLIENTS: usize = 6;
 /// This client has more under way than replicas remember: some of it is given up.
 const RUDE: usize = 0;
+/// Alarms of watchers come after those of clients.
+const WATCHER: u64 = 100;
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
@@ -69,6 +73,11 @@ enum Asked {
         key: u64,
     },
     Transfer,
+    /// A watcher's question, by its number.
+    Watch {
+        watcher: usize,
+        question: u64,
+    },
 }
 
 /// One life of a node.
@@ -111,6 +120,9 @@ pub(crate) struct Group {
     broken: Option<String>,
     acknowledged: u64,
     duplicates: u64,
+    watchers: Watchers,
+    /// Where operations without a session stand in the log.
+    exact: BTreeMap<u64, Index>,
     quiet: bool,
 }
 
@@ -139,7 +151,11 @@ impl Group {
         config.snapshot_bytes_max = config.snapshot_bytes * (1 + rng.below(3));
         config.snapshot_step_bytes = [1, 200, 1 << 20][rng.below(3) as usize];
         config.snapshot_step_interval = Duration::from_millis(1 + rng.below(20));
-        config.queries_max = [2, 100][rng.below(2) as usize];
+        config.queries_max = [4, 100][rng.below(2) as usize];
+        config.history_bytes_max = [400, 4_000, 1 << 20][rng.below(3) as usize];
+        config.watch_bytes_max = [1, 200, 1 << 16][rng.below(3) as usize];
+        config.watches_max = [2, 100][rng.below(2) as usize];
+        config.watch_wait_max = Duration::from_millis(1_000);
         Self {
             config,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
@@ -152,6 +168,8 @@ impl Group {
             broken: None,
             acknowledged: 0,
             duplicates: 0,
+            watchers: Watchers::new(rng),
+            exact: BTreeMap::new(),
             quiet: false,
         }
     }
@@ -173,6 +191,43 @@ impl Group {
         let alarm = client as u64 | *generation << 8;
         let node = self.any_node(ask);
         ask.alarm(nanos, node, alarm);
+    }
+
+    /// A watcher asks some node; it asks again, elsewhere, when no answer comes.
+    fn watch(&mut self, watcher: usize, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        let request = self.watchers.question(watcher, ask.rng);
+        let question = self.watchers.all[watcher].question;
+        let patience = ask.rng.between(50 * MILLI, 2 * SECOND);
+        let alarm = (WATCHER + watcher as u64) | question << 8;
+        let voters = &self.config.raft.voters;
+        let any = voters[ask.rng.below(voters.len() as u64) as usize];
+        // Only the leader knows where to begin; any replica can be watched.
+        let begins = matches!(request, Request::ReadIndex);
+        let node = self.hint.filter(|_| begins && ask.rng.below(4) > 0).unwrap_or(any);
+        ask.alarm(patience, node, alarm);
+        if let Some(member) = member {
+            member.ask(Asked::Watch { watcher, question }, request, ask);
+        }
+    }
+
+    fn on_watched(&mut self, watcher: usize, question: u64, reply: &Reply, ask: &mut Ask<'_>) {
+        if self.watchers.all[watcher].question != question {
+            return;
+        }
+        if let Err(what) = self.watchers.hear(watcher, reply.clone()) {
+            self.breaks(what);
+        }
+        self.watchers.all[watcher].question += 1;
+        // Mostly at once, now and then after a long time.
+        let pause = match ask.rng.below(20) {
+            _ if self.quiet => 2 * MILLI,
+            0 => 3 * SECOND,
+            _ => 20 * MILLI,
+        };
+        let alarm = (WATCHER + watcher as u64) | (question + 1) << 8;
+        let node = self.any_node(ask);
+        let pause = ask.rng.between(MILLI, pause);
+        ask.alarm(pause, node, alarm);
     }
 
     /// A client at work: opens its session, tries again what is under way, or begins anew.
@@ -265,8 +320,11 @@ impl Group {
                     self.on_outcome(*op, outcome, ask);
                 }
             }
-            (Asked::Plain { op }, Reply::Applied { outcomes, .. }) => match &outcomes[..] {
-                [Outcome::Done(output)] => self.finish(*op, word(output, 0), ask),
+            (Asked::Plain { op }, Reply::Applied { outcomes, first }) => match &outcomes[..] {
+                [Outcome::Done(output)] => {
+                    self.exact.insert(*op as u64, *first);
+                    self.finish(*op, word(output, 0), ask);
+                }
                 other => self.breaks(format!("op {op} became {other:?}")),
             },
             (Asked::Plain { op }, Reply::Rejected(rejection)) => {
@@ -286,6 +344,9 @@ impl Group {
                 return;
             }
             (Asked::Stale { .. } | Asked::Transfer, _) => return,
+            (Asked::Watch { watcher, question }, reply) => {
+                return self.on_watched(*watcher, *question, reply, ask);
+            }
             (_, Reply::Rejected(Rejection::NotLeader { leader })) => self.hint = *leader,
             (_, Reply::Rejected(_)) => sometimes!(true, "a request was refused"),
             (_, Reply::Unknown) => sometimes!(true, "an outcome became unknown"),
@@ -295,7 +356,7 @@ impl Group {
             Asked::Open { client } => client,
             Asked::Get { op } | Asked::Plain { op } => self.entries[op].client,
             Asked::Add { ops } => self.entries[ops[0]].client,
-            Asked::Stale { .. } | Asked::Transfer => return,
+            Asked::Stale { .. } | Asked::Transfer | Asked::Watch { .. } => return,
         };
         self.wake(client, pause, ask);
     }
@@ -346,6 +407,7 @@ impl Group {
         let replicas = replicas(world);
         let last = replicas.iter().map(|(_, replica)| replica.raft().commit()).max();
         replicas.len() == world.ids().len()
+            && self.watchers.upto() >= last
             && replicas.iter().all(|(_, replica)| Some(replica.status().applied) == last)
     }
 
@@ -356,6 +418,7 @@ impl Group {
                 return Err(format!("M4 {first} and {node} differ in the end"));
             }
         }
+        self.watchers.check_end(one.state(), &self.exact)?;
         let seen = &one.state().seen;
         for (number, entry) in self.entries.iter().enumerate() {
             let happened = seen.get(&(number as u64)).is_some();
@@ -421,7 +484,10 @@ impl System for Group {
                 Event::Restored { .. } => sometimes!(true, "restored from a snapshot"),
             }
         }
+        let leads = host.machine(member.smr).raft().is_leader();
         for (ids, reply) in answers {
+            let told = matches!(&reply, Reply::Changes { changes, .. } if !changes.is_empty());
+            sometimes!(told && !leads, "a watcher was told something by a follower");
             for id in ids.iter() {
                 match member.asked.remove(&id) {
                     Some(asked) => self.on_answer(asked, &reply, ask),
@@ -462,6 +528,13 @@ impl System for Group {
     }
 
     fn alarm(&mut self, _: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        if alarm & 0xff >= WATCHER {
+            let (watcher, question) = ((alarm & 0xff) - WATCHER, alarm >> 8);
+            if self.watchers.all[watcher as usize].question == question {
+                self.watch(watcher as usize, member, ask);
+            }
+            return;
+        }
         let (client, generation) = ((alarm & 0xff) as usize, alarm >> 8);
         if self.clients[client].generation != generation || self.quiet {
             return;
@@ -516,6 +589,8 @@ pub(crate) const MARKS: &[&str] = &[
     "a request was refused",
     "a session expired under its client",
     "a stale read was answered",
+    "a watcher came too late",
+    "a watcher was told something by a follower",
     "an outcome became unknown",
     "restored from a snapshot",
 ];
@@ -533,12 +608,20 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
     for client in 0..CLIENTS as u64 {
         world.alarm(500 * MILLI + client * 10 * MILLI, NodeId(1 + client % nodes), client);
     }
+    for watcher in 0..world.system.watchers.all.len() as u64 {
+        world.alarm(
+            400 * MILLI + watcher * 10 * MILLI,
+            NodeId(1 + watcher % nodes),
+            WATCHER + watcher,
+        );
+    }
     let violation = play(&mut world, &mut rng).err();
     let group = &world.system;
     let work = vec![
         ("operations", group.acknowledged),
         ("of them answered again", group.duplicates),
         ("leaders", group.leaders.len() as u64),
+        ("changes told to watchers", group.watchers.told),
     ];
     Run::of(&world, violation, work)
 }
