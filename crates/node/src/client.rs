@@ -16,12 +16,28 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::kv;
 use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
 
+mod watcher;
+
+pub use watcher::{Change, Watcher};
+
 /// Why an operation has no result.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// No leader with a majority answered in time: it may have been done or not.
     #[error("no leader with a majority answered within {0:.1?}")]
     NoQuorum(Duration),
+    /// No node answered a watcher in time.
+    #[error("no node answered within {0:.1?}")]
+    NoAnswer(Duration),
+    /// What a watcher is to be told next is no longer kept by any node that answers: read the state
+    /// and go on from there.
+    #[error(
+        "changes before index {first} are no longer kept: read the state, and watch from there"
+    )]
+    Compacted {
+        /// The first index that is still kept.
+        first: u64,
+    },
     /// It may have been done or not.
     #[error("the outcome is unknown: it may have been done or not")]
     Unknown,

@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod drill;
 mod faulty;
+mod follow;
 mod http;
 mod load;
 mod metrics;
@@ -77,6 +78,23 @@ enum Command {
         /// Only keys that begin so
         #[arg(long, default_value = "")]
         prefix: String,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
+    /// Tell what changes, a line a change: its index, `put` or `del`, the key, the value
+    Watch {
+        /// Only this key
+        #[arg(conflicts_with = "prefix")]
+        key: Option<String>,
+        /// Only keys that begin so
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Begin after this index, where an earlier watch ended; from now on if not given
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many changes
+        #[arg(long)]
+        count: Option<u64>,
         #[command(flatten)]
         cluster: Cluster,
     },
@@ -196,6 +214,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("{key}\t{value}");
             }
         }
+        Command::Watch { key, prefix, after, count, cluster } => {
+            let filter = follow::filter(key, prefix);
+            follow::run(&cluster.client(), filter, after, count).await?;
+        }
         Command::Load { file, cluster } => {
             let rows = table::read(Some(&file))?;
             let report = load::load(&cluster.client(), &rows, Instant::now(), |_| None).await?;
@@ -222,17 +244,22 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Metrics { node, raw, cluster } => {
-            let fetched = metrics::fetch(&cluster.client(), &cluster.nodes, node).await;
-            let Some((node, text)) = fetched else { anyhow::bail!("no node answers") };
-            if raw {
-                print!("{text}");
-            } else {
-                print!("node {node}\n{}", metrics::table(&text));
-            }
+            show_metrics(&cluster, node, raw).await?;
         }
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn show_metrics(cluster: &Cluster, node: Option<u64>, raw: bool) -> anyhow::Result<()> {
+    let fetched = metrics::fetch(&cluster.client(), &cluster.nodes, node).await;
+    let Some((node, text)) = fetched else { anyhow::bail!("no node answers") };
+    if raw {
+        print!("{text}");
+    } else {
+        print!("node {node}\n{}", metrics::table(&text));
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -255,7 +282,8 @@ fn main() -> ExitCode {
             eprintln!("quorate: {error:#}");
             match error.downcast_ref::<ClientError>() {
                 Some(ClientError::Unknown) => ExitCode::from(3),
-                Some(ClientError::NoQuorum(_)) => ExitCode::from(4),
+                Some(ClientError::NoQuorum(_) | ClientError::NoAnswer(_)) => ExitCode::from(4),
+                Some(ClientError::Compacted { .. }) => ExitCode::from(5),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -38,6 +38,17 @@ pub enum Body {
         /// Whether an old state will do.
         stale: bool,
     },
+    /// From which index on a watch sees everything that is answered from now on.
+    ReadIndex,
+    /// What has changed after an index: answered at once, or when it does.
+    Watch {
+        /// The index.
+        after: u64,
+        /// Which changes.
+        filter: Filter,
+        /// How long to wait for one, in milliseconds.
+        wait_ms: u64,
+    },
     /// Where this node stands.
     Status,
     /// The digest of all that was applied.
@@ -53,6 +64,17 @@ pub enum Body {
     Metrics,
     /// An exercise; refused unless the node runs with `--drills`.
     Drill(Drill),
+}
+
+/// Which changes are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filter {
+    /// All of them.
+    All,
+    /// Those of one key.
+    Key(Vec<u8>),
+    /// Those of keys that begin so.
+    Prefix(Vec<u8>),
 }
 
 /// An answer.
@@ -77,6 +99,22 @@ pub enum Answer {
     Expired,
     /// What the state machine says to a query.
     Value(Vec<u8>),
+    /// A watch from now on begins after this index.
+    ReadIndex(u64),
+    /// What has changed.
+    Changes {
+        /// As was asked.
+        after: u64,
+        /// Everything that is wanted up to here is among them.
+        upto: u64,
+        /// Index, key and change, in the order of the log.
+        changes: Vec<(u64, Vec<u8>, Vec<u8>)>,
+    },
+    /// Some of the changes that were asked for are no longer kept by this node.
+    Compacted {
+        /// The first index that is.
+        first: u64,
+    },
     /// Where the node stands.
     Status(NodeStatus),
     /// The digest of all that was applied.

@@ -63,9 +63,9 @@ struct Mark {
 
 impl Block {
     /// Adds a change made by the command at this place of its group.
-    pub(crate) fn push(&mut self, place: usize, key: &[u8], change: &[u8]) {
+    pub(crate) fn push(&mut self, place: usize, key: &[u8], parts: &[&[u8]]) {
         self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(change);
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.marks.push(Mark { index: place as u64, key_len: key.len(), end: self.bytes.len() });
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn note(history: &mut History, group: &[(u64, &[&[u8]])]) {
         let Some(mut block) = history.lend() else { return };
         for (place, (index, keys)) in group.iter().enumerate() {
-            keys.iter().for_each(|key| block.push(place, key, &index.to_le_bytes()));
+            keys.iter().for_each(|key| block.push(place, key, &[&index.to_le_bytes()]));
         }
         history.give_back(block, |place| Index(group[place].0));
     }

@@ -100,14 +100,15 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Tells watchers that the command whose output comes next has changed `key`, and how. It may
-    /// be told several times for one command. The bytes are copied, and nothing else is done.
+    /// Tells watchers that the command whose output comes next has changed `key`, and how, in
+    /// parts that follow each other. It may be called several times for one command; the bytes are
+    /// copied, and nothing else is done.
     ///
     /// Like an output it must follow from the commands alone, so that a watcher sees the same at
     /// every replica.
-    pub fn change(&mut self, key: &[u8], change: &[u8]) {
+    pub fn change(&mut self, key: &[u8], parts: &[&[u8]]) {
         if let Some(changes) = &mut self.changes {
-            changes.push(self.ends.len(), key, change);
+            changes.push(self.ends.len(), key, parts);
         }
     }
 

@@ -21,7 +21,7 @@ impl StateMachine for Count {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for _ in commands {
             self.0 += 1;
-            outputs.change(b"count", &self.0.to_le_bytes());
+            outputs.change(b"count", &[&self.0.to_le_bytes()]);
             outputs.push(&self.0.to_le_bytes());
         }
     }

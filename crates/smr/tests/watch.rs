@@ -22,11 +22,11 @@ impl StateMachine for Map {
         for command in commands {
             self.1 += 1;
             match command.strip_prefix(b"-") {
-                Some(key) if self.0.remove(key).is_some() => outputs.change(key, b"gone"),
+                Some(key) if self.0.remove(key).is_some() => outputs.change(key, &[b"gone"]),
                 Some(_) => {}
                 None => {
                     self.0.insert(command.to_vec(), self.1);
-                    outputs.change(command, &self.1.to_le_bytes());
+                    outputs.change(command, &[&self.1.to_le_bytes()]);
                 }
             }
             outputs.push(&self.1.to_le_bytes());

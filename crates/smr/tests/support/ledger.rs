@@ -72,7 +72,7 @@ impl StateMachine for Ledger {
                 let made = Made { place: 1 + self.log.len() as u64, number, key, sum };
                 self.log.insert(made.place, made);
                 let words = [made.place, number, key, sum].map(u64::to_le_bytes).concat();
-                outputs.change(&key.to_le_bytes(), &words);
+                outputs.change(&key.to_le_bytes(), &[&words]);
             }
             outputs.push(&sum.to_le_bytes());
         }
