@@ -1,6 +1,7 @@
 //! Applying what is committed: in order, each entry once, with the sessions' memory.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use quorate_raft::{Index, Kind, View};
@@ -9,7 +10,7 @@ use quorate_transport::Digest;
 use crate::changes::History;
 use crate::command::Command;
 use crate::config::Config;
-use crate::session::{Known, SessionId, Sessions, Stamp};
+use crate::session::{Known, Limits, SessionId, Sessions, Stamp};
 use crate::state_machine::{Outputs, Pieces, RestoreError, StateMachine};
 use crate::transit::{Loaded, Loading, Saving};
 
@@ -23,8 +24,9 @@ pub enum Outcome {
     /// It was applied or given up before, and its output is forgotten: the client has said that it
     /// had the answer, or has sent too many others since.
     Forgotten,
-    /// Its session was evicted, or never was; it was not applied now. Whether it was applied
-    /// before the eviction is not known.
+    /// Its session has expired: it was not used for `session_ttl` of log time, or was the least
+    /// recently used of too many, or never was. The command was not applied now, and never will
+    /// be; whether it was applied before is not known.
     Expired,
     /// It was written by another build and changed nothing.
     Strange,
@@ -42,6 +44,8 @@ pub(crate) struct Applier<S> {
     outputs: Outputs,
     /// Of this replica alone, and in no snapshot.
     history: History,
+    /// Sessions that have expired by time, as this replica has seen it.
+    expired: u64,
 }
 
 /// An entry was skipped or came twice: a broken promise of the layer below.
@@ -56,7 +60,8 @@ impl<S: StateMachine> Applier<S> {
         Self {
             initial: config.state.clone(),
             state: config.state.clone(),
-            sessions: Sessions::new(config.sessions_max, config.answers_max),
+            sessions: Sessions::new(Limits::of(config)),
+            expired: 0,
             applied: Index::ZERO,
             digest: Digest::default(),
             outputs: Outputs::default(),
@@ -79,6 +84,15 @@ impl<S: StateMachine> Applier<S> {
 
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.count()
+    }
+
+    /// Log time.
+    pub(crate) fn log_time(&self) -> Duration {
+        Duration::from_millis(self.sessions.time())
+    }
+
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired
     }
 
     /// A digest of every entry since the log began and of what became of it: equal at equal
@@ -150,6 +164,11 @@ impl<S: StateMachine> Applier<S> {
                     Known::Forgotten | Known::Taken => Outcome::Forgotten,
                 }
             }
+            Command::Tick(millis) => {
+                self.flush(group, told); // what comes before it is not as old as what comes after
+                self.expired += self.sessions.pass(millis);
+                return self.note(index, entry, 6, &[]);
+            }
             Command::Open => Outcome::Opened(self.sessions.open(index)),
             Command::Strange => Outcome::Strange,
         };
@@ -211,7 +230,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// Begins to read a state; until it is [taken over](Self::take_over) nothing changes.
     pub(crate) fn load(&self) -> Loading<S> {
-        Loading::new(self.initial.clone(), self.sessions.emptied())
+        Loading::new(self.initial.clone(), self.sessions.emptied(0))
     }
 
     /// Takes over a state that must be that of `index`; gives the former one back in pieces, for
@@ -306,12 +325,14 @@ mod tests {
         Open,
         Plain(u8),
         Stamped(Stamp, u8),
+        Tick(u64),
     }
 
     fn entry(say: Say) -> Vec<u8> {
         match say {
             Say::Open => vec![2],
             Say::Plain(byte) => vec![0, byte],
+            Say::Tick(millis) => [&[3][..], &millis.to_le_bytes()].concat(),
             Say::Stamped(stamp, byte) => {
                 let mut entry = vec![1];
                 for number in [stamp.session.0, stamp.sequence, stamp.answered] {
@@ -324,7 +345,10 @@ mod tests {
     }
 
     fn applier(sessions_max: usize, answers_max: usize) -> Applier<Sum> {
-        let config = Config { sessions_max, answers_max, ..Config::new([], Sum::default()) };
+        let session_ttl = Duration::from_millis(300);
+        let tick_interval = Duration::from_millis(50);
+        let config = Config::new([], Sum::default());
+        let config = Config { sessions_max, answers_max, session_ttl, tick_interval, ..config };
         Applier::new(&config)
     }
 
@@ -370,6 +394,7 @@ mod tests {
                 said.push(match rng.below(12) {
                     0 => Say::Open,
                     1 => Say::Plain(1),
+                    2 => Say::Tick(rng.below(200)),
                     _ => Say::Stamped(stamp, rng.below(200) as u8),
                 });
             }

@@ -18,6 +18,14 @@ pub struct Config<S> {
     /// Answers that are remembered a session, and so the commands that a client may have under
     /// way. Must be equal on all replicas. Default 256.
     pub answers_max: usize,
+    /// How long a session is remembered that is not used, in log time: time that leaders have
+    /// served (see [`Status::log_time`](crate::Status::log_time)). It is never less, and up to four
+    /// `tick_interval`s more. A client that is away for longer cannot learn what became of its last
+    /// commands. Must be equal on all replicas. Default 1 h.
+    pub session_ttl: Duration,
+    /// How often a leader writes into the log how much time has passed, while there are sessions:
+    /// each is an entry. Must be equal on all replicas. Default 10 s.
+    pub tick_interval: Duration,
     /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
     /// longer than this takes its own length in its place, so that a large state is not written
     /// over and over. Default 64 MiB.
@@ -48,6 +56,8 @@ pub struct Config<S> {
     pub watch_wait_max: Duration,
 }
 
+const MILLI: Duration = Duration::from_millis(1);
+
 impl<S> Config<S> {
     /// The defaults for these voters.
     #[must_use]
@@ -57,6 +67,8 @@ impl<S> Config<S> {
             state,
             sessions_max: 4096,
             answers_max: 256,
+            session_ttl: Duration::from_secs(3600),
+            tick_interval: Duration::from_secs(10),
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
             snapshot_step_bytes: 256 << 10,
@@ -74,6 +86,16 @@ impl<S> Config<S> {
         let rules = [
             ("sessions_max", one, self.sessions_max >= 1),
             ("answers_max", one, self.answers_max >= 1),
+            (
+                "session_ttl",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.session_ttl),
+            ),
+            (
+                "tick_interval",
+                "is at least 1 ms and at most session_ttl",
+                (MILLI..=self.session_ttl).contains(&self.tick_interval),
+            ),
             ("snapshot_bytes", one, self.snapshot_bytes >= 1),
             (
                 "snapshot_bytes_max",
@@ -128,9 +150,13 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 11] = [
+        let breaks: [Break; 15] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
+            ("session_ttl", |c| c.session_ttl = Duration::ZERO),
+            ("session_ttl", |c| c.session_ttl = Duration::MAX),
+            ("tick_interval", |c| c.tick_interval = Duration::ZERO),
+            ("tick_interval", |c| c.tick_interval = c.session_ttl + Duration::from_millis(1)),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
             ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
             ("snapshot_step_bytes", |c| c.snapshot_step_bytes = 0),

@@ -15,6 +15,7 @@ mod shared;
 mod smr;
 mod snapshots;
 mod state_machine;
+mod ticker;
 mod transit;
 mod watch;
 

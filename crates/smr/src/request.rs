@@ -164,6 +164,11 @@ pub struct Status {
     pub digest: u128,
     /// Sessions that are remembered.
     pub sessions: usize,
+    /// Sessions that have expired for want of use, as this replica has seen since it started.
+    pub sessions_expired: u64,
+    /// Log time: how long leaders have served while there were sessions, by their own clocks and in
+    /// steps of `tick_interval`. Equal on all replicas at equal indices.
+    pub log_time: Duration,
     /// Commands that wait to be applied here.
     pub waiting: usize,
     /// Watchers that wait for a change here.

@@ -12,11 +12,13 @@ use quorate_transport::{
 };
 
 use crate::applier::{Applier, Gap, Outcome};
+use crate::command::Commands;
 use crate::config::{Config, Error};
 use crate::contact::{Contact, counts};
 use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
 use crate::snapshots::Snapshots;
 use crate::state_machine::StateMachine;
+use crate::ticker::Ticker;
 use crate::watch::Watches;
 
 /// One replica of a state machine.
@@ -41,6 +43,7 @@ pub struct Smr<S: StateMachine> {
     contact: Contact,
     snapshots: Snapshots<S>,
     watches: Watches,
+    ticker: Ticker,
     /// What Raft should be told has been applied.
     unreported: bool,
     queries_max: usize,
@@ -60,6 +63,7 @@ enum Asked {
     Transfer(RequestId),
     Compact,
     Applied,
+    Tick,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +92,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             applier: Applier::new(&config),
             snapshots: Snapshots::new(&config),
             watches: Watches::new(&config),
+            ticker: Ticker::new(config.tick_interval),
             raft: Raft::new(start, config.raft)?,
             durable: Ticket::ZERO,
             deferred: VecDeque::new(),
@@ -129,6 +134,10 @@ impl<S: StateMachine> Machine for Smr<S> {
                 self.step_snapshot(now, out);
                 // Nothing was found for them: there is nothing to take back.
                 self.watches.expire(now, |id, reply| out.answer_eager(id, reply));
+                if let Some(passed) = self.ticker.tick(now) {
+                    let Commands { proposals } = Commands::tick(passed);
+                    self.ask(now, Asked::Tick, raft::Request::Propose(proposals), out);
+                }
                 Input::Timer
             }
             Input::Link { peer, state } => Input::Link { peer, state },
@@ -144,6 +153,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             let index = self.applier.applied();
             self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
         }
+        self.ticker.count(now, self.raft.is_leader() && self.applier.sessions() > 0);
         if self.snapshots.is_due() {
             self.snapshots.begin(now, self.applier.save());
         }
@@ -152,7 +162,7 @@ impl<S: StateMachine> Machine for Smr<S> {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let own = [self.snapshots.deadline(), self.watches.deadline()];
+        let own = [self.snapshots.deadline(), self.watches.deadline(), self.ticker.deadline()];
         self.raft.deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
@@ -181,6 +191,7 @@ impl<S: StateMachine> Machine for Smr<S> {
         self.snapshots.digest(now, into);
         self.applier.history().digest(into);
         self.watches.digest(now, into);
+        self.ticker.digest(now, into);
         into.bool(self.unreported);
         self.contact.digest(now, rename, into);
     }
@@ -195,6 +206,8 @@ impl<S: StateMachine> Smr<S> {
             applied: self.applier.applied(),
             digest: self.applier.digest(),
             sessions: self.applier.sessions(),
+            sessions_expired: self.applier.expired(),
+            log_time: self.applier.log_time(),
             waiting: self.waiting.len(),
             watching: self.watches.count(),
             history_first: self.applier.history().first(),
@@ -359,6 +372,10 @@ impl<S: StateMachine> Smr<S> {
                 }
                 (Asked::Apply { id, .. } | Asked::Transfer(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
+                }
+                (Asked::Tick, _) => {
+                    self.ticker.answered();
+                    first = first.next();
                 }
                 (Asked::Compact, _) => self.snapshots.stored(),
                 (Asked::Applied, _) => {}

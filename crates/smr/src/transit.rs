@@ -1,7 +1,7 @@
 //! A replica's state on its way into a snapshot and out of one, a bounded step at a time.
 //!
-//! A snapshot is a run of pieces, each after its length: first applied index, digest and number of
-//! sessions, then a session each, then whatever the state machine makes.
+//! A snapshot is a run of pieces, each after its length: first applied index, digest, log time and
+//! number of sessions, then a session each, then whatever the state machine makes.
 
 use alloc::sync::Arc;
 
@@ -30,11 +30,12 @@ pub(crate) struct Saving {
 
 impl Saving {
     pub(crate) fn new(index: Index, digest: &Digest, sessions: &Sessions, state: Pieces) -> Self {
-        let mut head = BytesMut::with_capacity(32);
+        let mut head = BytesMut::with_capacity(40);
         head.put_u64_le(index.0);
         let digest = digest.value();
         head.put_u64_le(digest as u64);
         head.put_u64_le((digest >> 64) as u64);
+        head.put_u64_le(sessions.time());
         head.put_u64_le(sessions.count() as u64);
         let sessions = sessions.pieces();
         let chunk = BytesMut::new();
@@ -109,6 +110,8 @@ pub(crate) struct Loading<S> {
 struct Head {
     applied: Index,
     digest: Digest,
+    /// Log time.
+    time: u64,
     /// Sessions that are still to come.
     sessions: u64,
 }
@@ -142,7 +145,11 @@ impl<S: StateMachine> Loading<S> {
                 break;
             };
             match &mut self.head {
-                None => self.head = Some(Head::decode(piece)?),
+                None => {
+                    let head = Head::decode(piece)?;
+                    self.sessions = self.sessions.emptied(head.time);
+                    self.head = Some(head);
+                }
                 Some(head) if head.sessions > 0 => {
                     head.sessions -= 1;
                     self.sessions.restore(piece)?;
@@ -167,7 +174,11 @@ impl Head {
         let from = &mut from;
         let applied = Index(number(from)?);
         let digest = Digest::resume(number(from)?, number(from)?);
-        let sessions = number(from)?;
-        if from.is_empty() { Ok(Self { applied, digest, sessions }) } else { Err(RestoreError) }
+        let (time, sessions) = (number(from)?, number(from)?);
+        if from.is_empty() {
+            Ok(Self { applied, digest, time, sessions })
+        } else {
+            Err(RestoreError)
+        }
     }
 }

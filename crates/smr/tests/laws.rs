@@ -125,12 +125,12 @@ fn stored(rng: &mut Rng, asked: Option<&StoreOp>) -> Option<Stored> {
         Some(StoreOp::Read { id, offset, tag, .. }) => {
             // Now and then it is a snapshot of this replica: no sessions, and as many commands.
             let mut bytes = Vec::new();
-            for piece in [&[id.index, 0, 0, 0][..], &[rng.below(3)]] {
+            for piece in [&[id.index, 0, 0, 0, 0][..], &[rng.below(3)]] {
                 bytes.extend_from_slice(&(8 * piece.len() as u32).to_le_bytes());
                 bytes.extend(piece.iter().flat_map(|word| word.to_le_bytes()));
             }
             let whole = bytes.len();
-            bytes.truncate(if rng.below(3) == 0 { rng.below(48) as usize } else { whole });
+            bytes.truncate(if rng.below(3) == 0 { rng.below(56) as usize } else { whole });
             let (bytes, len) = (Bytes::from(bytes), offset + whole as u64);
             Some(Stored::Chunk { id: *id, offset: *offset, bytes, len, tag: *tag })
         }
@@ -147,6 +147,8 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             (config.sessions_max, config.answers_max) = (2, 2);
             (config.snapshot_bytes, config.queries_max) = (100, 3);
             config.snapshot_step_bytes = 20;
+            config.session_ttl = Duration::from_millis(50);
+            config.tick_interval = Duration::from_millis(10);
             (config.history_bytes_max, config.watches_max) = (500, 3);
             Smr::new(start, config).expect("a valid configuration")
         };

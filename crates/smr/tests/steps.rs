@@ -146,7 +146,7 @@ fn a_snapshot_is_of_one_index_and_commands_are_applied_while_it_is_written() {
     };
     let bytes: Vec<u8> = one.world.ops.iter().flat_map(written).collect();
     let piece = [&(PIECE as u32).to_le_bytes()[..], &[1; PIECE]].concat();
-    let (_, state) = bytes.split_at(36);
+    let (_, state) = bytes.split_at(44);
     assert!(state.chunks(piece.len()).all(|found| found == piece), "later commands are not in it");
     assert_eq!(state.len(), piece.len() * PIECES as usize);
 }
@@ -157,7 +157,7 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     one.feed(Input::Started);
     let id = SnapshotId { index: 50, term: 3 };
     let mut bytes = Vec::new();
-    for piece in [[50u64, 0, 0, 0].map(u64::to_le_bytes).concat()]
+    for piece in [[50u64, 0, 0, 0, 0].map(u64::to_le_bytes).concat()]
         .into_iter()
         .chain((0..PIECES).map(|_| vec![9; PIECE]))
     {
