@@ -281,7 +281,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("quorate: {error:#}");
             match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unknown) => ExitCode::from(3),
+                Some(ClientError::Unknown | ClientError::SessionExpired) => ExitCode::from(3),
                 Some(ClientError::NoQuorum(_) | ClientError::NoAnswer(_)) => ExitCode::from(4),
                 Some(ClientError::Compacted { .. }) => ExitCode::from(5),
                 _ => ExitCode::FAILURE,

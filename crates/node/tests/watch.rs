@@ -6,20 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use quorate_node::client::{Change, Client};
+use quorate_node::client::Change;
 use quorate_node::wire::Filter;
 use rustix::process::Signal;
 use support::*;
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it hangs") });
-}
-
-fn client(cluster: &Cluster) -> Client {
-    let nodes = (1..).zip(&cluster.clients).map(|(node, address)| (node, address.to_string()));
-    Client::new(nodes.collect(), Duration::from_secs(20))
-}
 
 fn words(change: &Change) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -34,7 +24,7 @@ fn watchers_are_told_every_change_once_and_in_order_while_nodes_are_killed() {
     run(async {
         let mut cluster = Cluster::start(3);
         cluster.leader(None);
-        let client = client(&cluster);
+        let client = cluster.client(PATIENCE);
         let begin = client.read_index().await.unwrap();
         // One begins at each node, and each goes on elsewhere when its node is killed.
         let watchers: Vec<_> = (0..3)
@@ -91,7 +81,7 @@ fn watchers_are_told_every_change_once_and_in_order_while_nodes_are_killed() {
 fn a_dropped_wait_for_a_change_loses_none_and_repeats_none() {
     run(async {
         let cluster = Cluster::start(1);
-        let client = client(&cluster);
+        let client = cluster.client(PATIENCE);
         let session = client.session().await.unwrap();
         let mut watcher = client.watch(client.read_index().await.unwrap(), Filter::All);
         let mut told = Vec::new();
