@@ -87,7 +87,7 @@ pub enum Apart {
         /// The digest of each node.
         digests: BTreeMap<u64, u128>,
     },
-    /// No one index was seen on all of them: some are down, or writes still come.
+    /// No one index was seen on all of them: some are down, or the cluster does not rest.
     #[error("the replicas did not reach one index within {0:.0?}")]
     Late(Duration),
 }
@@ -228,7 +228,7 @@ impl Client {
     /// Safe: a question changes nothing.
     pub async fn status(&self, node: u64) -> Option<NodeStatus> {
         match self.ask_node(node, Body::Status, Duration::from_secs(1)).await? {
-            Answer::Status(status) => Some(status),
+            Answer::Status(status) => Some(*status),
             _ => None,
         }
     }
@@ -334,6 +334,47 @@ impl Client {
                 }
             }
             sleep(Duration::from_millis(50)).await;
+        }
+        Err(Apart::Late(begun.elapsed()))
+    }
+
+    /// Has all replicas digest their state at one index, and waits until every node was seen to
+    /// have done so; gives back index and digest. Commands may come meanwhile.
+    ///
+    /// # Errors
+    /// [`Apart`].
+    ///
+    /// # Cancel safety
+    /// Safe: an audit changes nothing.
+    pub async fn audit(&self, patience: Duration) -> Result<(u64, u128), Apart> {
+        let begun = Instant::now();
+        let mut digests: BTreeMap<u64, u128> = BTreeMap::new();
+        let mut under_way = None;
+        while begun.elapsed() < patience {
+            let Some((index, _)) = under_way else {
+                if let Ok(Answer::Audited { index, digest }) =
+                    self.until_done(&Body::Audit, true).await
+                {
+                    (under_way, digests) = (Some((index, digest)), BTreeMap::new());
+                }
+                continue;
+            };
+            for node in self.shared.nodes.keys() {
+                match self.status(*node).await.and_then(|status| status.audited) {
+                    Some((at, digest)) if at == index => drop(digests.insert(*node, digest)),
+                    // It was too late to be seen, or is left out where another was under way.
+                    Some((at, _)) if at > index && !digests.contains_key(node) => under_way = None,
+                    _ => {}
+                }
+            }
+            let first = digests.values().next().copied().unwrap_or_default();
+            if digests.values().any(|digest| *digest != first) {
+                return Err(Apart::Differ { index, digests });
+            }
+            if digests.len() == self.shared.nodes.len() {
+                return Ok((index, first));
+            }
+            sleep(Duration::from_millis(20)).await;
         }
         Err(Apart::Late(begun.elapsed()))
     }

@@ -17,7 +17,7 @@ mod table;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -104,9 +104,9 @@ enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Check that every row of a file is there
+    /// Have all replicas compare their states; with a file, check that its rows are there
     Verify {
-        file: PathBuf,
+        file: Option<PathBuf>,
         #[command(flatten)]
         cluster: Cluster,
     },
@@ -169,7 +169,11 @@ struct Cluster {
 
 impl Cluster {
     fn client(&self) -> Client {
-        Client::new(self.nodes.clone(), Duration::from_secs(self.timeout))
+        Client::new(self.nodes.clone(), self.patience())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout)
     }
 }
 
@@ -224,10 +228,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{report}");
         }
         Command::Verify { file, cluster } => {
-            let rows = table::read(Some(&file))?;
-            let wrong = load::verify(&cluster.client(), &rows).await?;
-            println!("{} rows, {wrong} missing or different", rows.len());
-            return Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) });
+            return verify(&cluster.client(), file.as_deref(), cluster.patience()).await;
         }
         Command::Status { cluster } => {
             let client = cluster.client();
@@ -249,6 +250,22 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(
+    client: &Client,
+    file: Option<&Path>,
+    patience: Duration,
+) -> anyhow::Result<ExitCode> {
+    let Some(file) = file else {
+        let (index, digest) = client.audit(patience).await?;
+        println!("all replicas have the state {digest:032x} at index {index}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let rows = table::read(Some(file))?;
+    let wrong = load::verify(client, &rows).await?;
+    println!("{} rows, {wrong} missing or different", rows.len());
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 async fn show_metrics(cluster: &Cluster, node: Option<u64>, raw: bool) -> anyhow::Result<()> {

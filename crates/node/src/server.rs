@@ -293,6 +293,7 @@ async fn other(machines: &Machines, body: Body) -> Answer {
             wait: Duration::from_millis(wait_ms),
         }),
         Body::Digest => Request::Digest,
+        Body::Audit => Request::Audit,
         Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
         Body::Members => return members(machines).await,
         Body::Metrics => {
@@ -328,6 +329,7 @@ async fn other(machines: &Machines, body: Body) -> Answer {
         }
         Ok(Reply::Compacted { first }) => Answer::Compacted { first: first.0 },
         Ok(Reply::Digest { index, digest }) => Answer::Digest { index: index.0, digest },
+        Ok(Reply::Audited { index, digest }) => Answer::Audited { index: index.0, digest },
         Ok(Reply::Transferred) => Answer::Transferred,
         Ok(reply) => refusal(&reply),
         Err(_) => Answer::Unknown,
@@ -352,7 +354,7 @@ async fn members(machines: &Machines) -> Answer {
 
 async fn status(node: NodeId, replica: &Replica) -> Answer {
     match replica.look(Smr::status).await {
-        Ok(status) => Answer::Status(NodeStatus {
+        Ok(status) => Answer::Status(Box::new(NodeStatus {
             node: node.0,
             role: format!("{:?}", status.raft.role).to_lowercase(),
             term: status.raft.term.0,
@@ -363,7 +365,8 @@ async fn status(node: NodeId, replica: &Replica) -> Answer {
             snapshot: status.raft.snapshot.0,
             sessions: status.sessions as u64,
             digest: status.digest,
-        }),
+            audited: status.audited.map(|(index, digest)| (index.0, digest)),
+        })),
         Err(_) => Answer::Unknown,
     }
 }

@@ -53,6 +53,8 @@ pub enum Body {
     Status,
     /// The digest of all that was applied.
     Digest,
+    /// Have all replicas digest their state at one index, and compare.
+    Audit,
     /// Hand leadership over.
     Transfer {
         /// To whom; to whoever is ready if `None`.
@@ -116,10 +118,17 @@ pub enum Answer {
         first: u64,
     },
     /// Where the node stands.
-    Status(NodeStatus),
+    Status(Box<NodeStatus>),
     /// The digest of all that was applied.
     Digest {
         /// Up to which index.
+        index: u64,
+        /// The digest.
+        digest: u128,
+    },
+    /// The digest of this node's state at an index that all replicas audit.
+    Audited {
+        /// The index.
         index: u64,
         /// The digest.
         digest: u128,
@@ -185,6 +194,8 @@ pub struct NodeStatus {
     pub sessions: u64,
     /// Of all that it has applied.
     pub digest: u128,
+    /// The index of its last audit, and the digest of its state there.
+    pub audited: Option<(u64, u128)>,
 }
 
 /// One exercise.

@@ -49,6 +49,7 @@ fn asks() -> Vec<Ask> {
         Body::Watch { after: 300, filter: wire::Filter::Prefix(b"k".to_vec()), wait_ms: 2000 },
         Body::Status,
         Body::Digest,
+        Body::Audit,
         Body::Transfer { to: Some(2) },
         Body::Members,
         Body::Metrics,
@@ -70,6 +71,7 @@ fn said() -> Vec<Said> {
         snapshot: 0,
         sessions: 9,
         digest: u128::MAX,
+        audited: Some((4, 1 << 77)),
     };
     let member = MemberInfo {
         node: 2,
@@ -84,8 +86,9 @@ fn said() -> Vec<Said> {
     let answers = [
         Answer::Done(vec![1]),
         Answer::Value(vec![7; 200]),
-        Answer::Status(status),
+        Answer::Status(status.into()),
         Answer::Digest { index: 1 << 40, digest: 1 << 100 },
+        Answer::Audited { index: 9, digest: 3 },
         Answer::NotLeader { leader: Some(3) },
         Answer::Refused("no".into()),
         Answer::ReadIndex(300),

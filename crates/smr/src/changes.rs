@@ -51,6 +51,8 @@ impl Filter {
 pub(crate) struct Block {
     bytes: Vec<u8>,
     marks: Vec<Mark>,
+    /// The place of the last change of the group that is being applied.
+    fresh: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +68,13 @@ impl Block {
     pub(crate) fn push(&mut self, place: usize, key: &[u8], parts: &[&[u8]]) {
         self.bytes.extend_from_slice(key);
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.fresh = Some(place);
         self.marks.push(Mark { index: place as u64, key_len: key.len(), end: self.bytes.len() });
+    }
+
+    /// Whether the last change has this place or a later one.
+    pub(crate) fn is_beyond(&self, place: usize) -> bool {
+        self.fresh.is_some_and(|last| last >= place)
     }
 
     fn size(&self) -> usize {
@@ -137,6 +145,7 @@ impl History {
     /// A group was applied; `index` says where in the log the command of a place stands.
     pub(crate) fn give_back(&mut self, block: Block, index: impl Fn(usize) -> Index) {
         self.open = block;
+        self.open.fresh = None;
         for mark in &mut self.open.marks[self.numbered..] {
             mark.index = index(mark.index as usize).0;
         }

@@ -10,6 +10,7 @@ const PLAIN: u8 = 0;
 const STAMPED: u8 = 1;
 const OPEN: u8 = 2;
 const TICK: u8 = 3;
+const AUDIT: u8 = 4;
 const STAMP_BYTES: usize = 25;
 const TICK_BYTES: usize = 9;
 
@@ -21,6 +22,8 @@ pub(crate) enum Command<'a> {
     Open,
     /// So many milliseconds have passed on the leader.
     Tick(u64),
+    /// All replicas digest their state as it is here.
+    Audit,
     /// Written by another build: it changes nothing, on every replica alike.
     Strange,
 }
@@ -38,6 +41,7 @@ impl<'a> Command<'a> {
                 Self::Stamped(Stamp { session, sequence, answered }, &entry[STAMP_BYTES..])
             }
             Some(&OPEN) => Self::Open,
+            Some(&AUDIT) if entry.len() == 1 => Self::Audit,
             Some(&TICK) if entry.len() == TICK_BYTES => Self::Tick(number(1)),
             _ => Self::Strange,
         }
@@ -96,6 +100,13 @@ impl Commands {
             out.put_u8(TICK);
             out.put_u64_le(passed.as_millis() as u64);
         });
+        commands
+    }
+
+    /// The beginning of an audit.
+    pub(crate) fn audit() -> Self {
+        let mut commands = Self::with_capacity(1, 1);
+        commands.proposals.push_with(|out| out.put_u8(AUDIT));
         commands
     }
 

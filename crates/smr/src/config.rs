@@ -26,6 +26,9 @@ pub struct Config<S> {
     /// How often a leader writes into the log how much time has passed, while there are sessions:
     /// each is an entry. Must be equal on all replicas. Default 10 s.
     pub tick_interval: Duration,
+    /// How often a leader has all replicas compare their states, while commands come: each walks
+    /// over its whole state, in the steps of a snapshot. Default 10 min.
+    pub audit_interval: Duration,
     /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
     /// longer than this takes its own length in its place, so that a large state is not written
     /// over and over. Default 64 MiB.
@@ -69,6 +72,7 @@ impl<S> Config<S> {
             answers_max: 256,
             session_ttl: Duration::from_secs(3600),
             tick_interval: Duration::from_secs(10),
+            audit_interval: Duration::from_secs(600),
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
             snapshot_step_bytes: 256 << 10,
@@ -95,6 +99,11 @@ impl<S> Config<S> {
                 "tick_interval",
                 "is at least 1 ms and at most session_ttl",
                 (MILLI..=self.session_ttl).contains(&self.tick_interval),
+            ),
+            (
+                "audit_interval",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.audit_interval),
             ),
             ("snapshot_bytes", one, self.snapshot_bytes >= 1),
             (
@@ -150,13 +159,14 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 15] = [
+        let breaks: [Break; 16] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
             ("session_ttl", |c| c.session_ttl = Duration::ZERO),
             ("session_ttl", |c| c.session_ttl = Duration::MAX),
             ("tick_interval", |c| c.tick_interval = Duration::ZERO),
             ("tick_interval", |c| c.tick_interval = c.session_ttl + Duration::from_millis(1)),
+            ("audit_interval", |c| c.audit_interval = Duration::ZERO),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
             ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
             ("snapshot_step_bytes", |c| c.snapshot_step_bytes = 0),

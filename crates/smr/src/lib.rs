@@ -5,10 +5,13 @@
 extern crate alloc;
 
 mod applier;
+mod audit;
 mod changes;
 mod command;
 mod config;
 mod contact;
+mod guard;
+mod message;
 mod request;
 mod retry;
 mod session;
@@ -24,6 +27,7 @@ pub use applier::Outcome;
 pub use changes::{Change, Filter};
 pub use command::Commands;
 pub use config::{Config, Error};
+pub use message::Message;
 pub use request::{Event, Freshness, Rejection, Reply, Request, Status};
 pub use retry::Retry;
 pub use session::{SessionId, Stamp};

@@ -33,6 +33,9 @@ pub enum Request {
     Watch(Watch),
     /// The digest of everything applied so far, and of what came of it.
     Digest,
+    /// Have all replicas digest their state at one index and compare: a replica whose state cannot
+    /// be that of a majority stops. Answered once this replica's own digest is known.
+    Audit,
     /// Hand leadership over, to the most caught-up voter where `None`.
     Transfer {
         /// To whom.
@@ -100,6 +103,14 @@ pub enum Reply {
         /// The digest.
         digest: u128,
     },
+    /// This replica's state at an index that all replicas audit; [`Status::audited`] of the others
+    /// has theirs.
+    Audited {
+        /// Everything up to here is in it.
+        index: Index,
+        /// The digest of state, sessions, log time, and of all that was ever applied.
+        digest: u128,
+    },
     /// This node no longer leads, as was asked.
     Transferred,
     /// Not done, and never will be: asking again is safe.
@@ -146,6 +157,14 @@ pub enum Event {
         /// Whom this node follows; itself when it leads.
         leader: Option<NodeId>,
     },
+    /// Another replica has said that its state at an index is another than the state here. One of
+    /// the two stops itself once a majority has spoken.
+    Differs {
+        /// Which.
+        node: NodeId,
+        /// Where.
+        index: Index,
+    },
     /// The state was taken over from a snapshot.
     Restored {
         /// Everything up to here is in it.
@@ -171,6 +190,11 @@ pub struct Status {
     pub log_time: Duration,
     /// Commands that wait to be applied here.
     pub waiting: usize,
+    /// The last audit that is over here: an index, and the digest of the state there. Equal on all
+    /// replicas at equal indices.
+    pub audited: Option<(Index, u128)>,
+    /// How often another replica was found to have the same state.
+    pub audits_agreed: u64,
     /// Watchers that wait for a change here.
     pub watching: usize,
     /// The first entry that a watcher can still be told of here.

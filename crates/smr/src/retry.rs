@@ -28,6 +28,7 @@ impl Reply {
             | Self::ReadIndex { .. }
             | Self::Changes { .. }
             | Self::Digest { .. }
+            | Self::Audited { .. }
             | Self::Transferred => None,
         }
     }

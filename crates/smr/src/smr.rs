@@ -11,15 +11,20 @@ use quorate_transport::{
     Ticket, Time,
 };
 
-use crate::applier::{Applier, Gap, Outcome};
-use crate::command::Commands;
+use crate::applier::{Applier, Outcome, Taken};
+use crate::audit::Audits;
 use crate::config::{Config, Error};
 use crate::contact::{Contact, counts};
-use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
+use crate::guard::guard;
+use crate::message::Message;
+use crate::request::{Event, Rejection, Reply, Request, Status};
 use crate::snapshots::Snapshots;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{RestoreError, StateMachine};
 use crate::ticker::Ticker;
 use crate::watch::Watches;
+
+mod reads;
+mod upkeep;
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -44,6 +49,11 @@ pub struct Smr<S: StateMachine> {
     snapshots: Snapshots<S>,
     watches: Watches,
     ticker: Ticker,
+    /// When the next audit begins.
+    auditor: Ticker,
+    audits: Audits,
+    /// It has halted: nothing more is applied.
+    stopped: bool,
     /// What Raft should be told has been applied.
     unreported: bool,
     queries_max: usize,
@@ -57,13 +67,21 @@ enum Deferred {
 
 #[derive(Clone, Debug)]
 enum Asked {
-    Apply { id: RequestId, count: usize },
-    Read { id: RequestId, query: Bytes },
+    Apply {
+        id: RequestId,
+        count: usize,
+    },
+    Read {
+        id: RequestId,
+        query: Bytes,
+    },
     Index(RequestId),
     Transfer(RequestId),
     Compact,
     Applied,
     Tick,
+    /// By a request, or because it is time.
+    Audit(Option<RequestId>),
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +96,7 @@ type Out<'a, S> = &'a mut Outbox<Smr<S>>;
 impl<S: StateMachine> Machine for Smr<S> {
     type Config = Config<S>;
     type Error = Error;
-    type Message = raft::Message;
+    type Message = Message;
     type Record = raft::Record;
     type Request = Request;
     type Reply = Reply;
@@ -93,6 +111,9 @@ impl<S: StateMachine> Machine for Smr<S> {
             snapshots: Snapshots::new(&config),
             watches: Watches::new(&config),
             ticker: Ticker::new(config.tick_interval),
+            auditor: Ticker::new(config.audit_interval),
+            audits: Audits::new(start.node, &config),
+            stopped: false,
             raft: Raft::new(start, config.raft)?,
             durable: Ticket::ZERO,
             deferred: VecDeque::new(),
@@ -118,7 +139,11 @@ impl<S: StateMachine> Machine for Smr<S> {
                 self.on_request(now, id, request, out);
                 return self.apply_deferred(now, out);
             }
-            Input::Message { from, message } => {
+            Input::Message { from, message: Message::Audit { index, digest: [low, high] } } => {
+                let digest = u128::from(high) << 64 | u128::from(low);
+                return self.on_audit(from.node, index, digest, out);
+            }
+            Input::Message { from, message: Message::Raft(message) } => {
                 let (node, term, counts) = (from.node, message.term(), counts(&message));
                 let input = Input::Message { from, message };
                 self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
@@ -131,13 +156,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             }
             Input::Started => Input::Started,
             Input::Timer => {
-                self.step_snapshot(now, out);
-                // Nothing was found for them: there is nothing to take back.
-                self.watches.expire(now, |id, reply| out.answer_eager(id, reply));
-                if let Some(passed) = self.ticker.tick(now) {
-                    let Commands { proposals } = Commands::tick(passed);
-                    self.ask(now, Asked::Tick, raft::Request::Propose(proposals), out);
-                }
+                self.on_timer(now, out);
                 Input::Timer
             }
             Input::Link { peer, state } => Input::Link { peer, state },
@@ -153,16 +172,27 @@ impl<S: StateMachine> Machine for Smr<S> {
             let index = self.applier.applied();
             self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
         }
-        self.ticker.count(now, self.raft.is_leader() && self.applier.sessions() > 0);
-        if self.snapshots.is_due() {
-            self.snapshots.begin(now, self.applier.save());
+        let leads = self.raft.is_leader();
+        self.ticker.count(now, leads && self.applier.sessions() > 0);
+        self.auditor.count(now, leads && !self.applier.is_audited());
+        if self.snapshots.is_due() && !self.stopped {
+            match self.applier.save() {
+                Ok(saving) => self.snapshots.begin(now, saving),
+                Err(stop) => self.stop(&stop, out),
+            }
         }
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        let own = [self.snapshots.deadline(), self.watches.deadline(), self.ticker.deadline()];
+        let own = [
+            self.snapshots.deadline(),
+            self.watches.deadline(),
+            self.ticker.deadline(),
+            self.auditor.deadline(),
+            self.audits.deadline(),
+        ];
         self.raft.deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
@@ -192,6 +222,8 @@ impl<S: StateMachine> Machine for Smr<S> {
         self.applier.history().digest(into);
         self.watches.digest(now, into);
         self.ticker.digest(now, into);
+        self.auditor.digest(now, into);
+        self.audits.digest(now, rename, into);
         into.bool(self.unreported);
         self.contact.digest(now, rename, into);
     }
@@ -209,6 +241,8 @@ impl<S: StateMachine> Smr<S> {
             sessions_expired: self.applier.expired(),
             log_time: self.applier.log_time(),
             waiting: self.waiting.len(),
+            audited: self.audits.last(),
+            audits_agreed: self.audits.agreed(),
             watching: self.watches.count(),
             history_first: self.applier.history().first(),
         }
@@ -245,47 +279,11 @@ impl<S: StateMachine> Smr<S> {
                 // Only what is durable here was applied.
                 out.answer_eager(id, Reply::Digest { index, digest });
             }
+            Request::Audit => self.audit(now, Some(id), out),
             Request::Transfer { to } => {
                 self.ask(now, Asked::Transfer(id), raft::Request::Transfer { to }, out);
             }
         }
-    }
-
-    fn on_query(
-        &mut self,
-        now: Time,
-        id: RequestId,
-        query: Bytes,
-        freshness: Freshness,
-        out: Out<'_, S>,
-    ) {
-        let limit = match freshness {
-            Freshness::Linearizable => {
-                return self.read(now, id, Asked::Read { id, query }, out);
-            }
-            Freshness::Within(limit) => Some(limit),
-            Freshness::Any => None,
-        };
-        let near = limit.is_none_or(|limit| {
-            self.contact.since(now, &self.raft).is_some_and(|since| since <= limit)
-        });
-        let reply = if near {
-            let index = self.applier.applied();
-            Reply::Answer { index, answer: self.applier.query(&query) }
-        } else {
-            Reply::Rejected(Rejection::NotFresh)
-        };
-        out.answer_eager(id, reply); // only what is durable here was applied
-    }
-
-    /// Asks Raft from which index on a read is linearizable.
-    fn read(&mut self, now: Time, id: RequestId, asked: Asked, out: Out<'_, S>) {
-        if self.reading >= self.queries_max {
-            out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
-            return;
-        }
-        self.reading += 1;
-        self.ask(now, asked, raft::Request::Read, out);
     }
 
     fn ask(&mut self, now: Time, asked: Asked, request: raft::Request, out: Out<'_, S>) {
@@ -313,7 +311,7 @@ impl<S: StateMachine> Smr<S> {
             |effect, out| match effect {
                 Effect::Persist { ticket, record } => out.push(Effect::Persist { ticket, record }),
                 Effect::Send { to, message, after } => {
-                    out.push(Effect::Send { to, message, after })
+                    out.push(Effect::Send { to, message: Message::Raft(message), after })
                 }
                 Effect::Release { upto, after } => out.push(Effect::Release { upto, after }),
                 Effect::Store(op) => out.push(Effect::Store(op)),
@@ -377,6 +375,16 @@ impl<S: StateMachine> Smr<S> {
                     self.ticker.answered();
                     first = first.next();
                 }
+                (Asked::Audit(id), reply) => {
+                    self.auditor.answered();
+                    if let Some(id) = id {
+                        match reply {
+                            raft::Reply::Committed { .. } => self.audits.wait(id, first),
+                            other => out.answer_eager(id, refusal(other)),
+                        }
+                    }
+                    first = first.next();
+                }
                 (Asked::Compact, _) => self.snapshots.stored(),
                 (Asked::Applied, _) => {}
             }
@@ -385,7 +393,8 @@ impl<S: StateMachine> Smr<S> {
 
     /// Applies what has become durable here, in order, and answers whoever waited for it.
     fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
-        while let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
+        while !self.stopped
+            && let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
         {
             match next {
                 Deferred::View(view) => self.apply(&view, out),
@@ -394,7 +403,12 @@ impl<S: StateMachine> Smr<S> {
                 }
             }
         }
+        if self.stopped {
+            return;
+        }
         self.answer_queries(out);
+        self.begin_audit(now);
+        self.answer_audits(out);
         let (history, applied) = (self.applier.history(), self.applier.applied());
         // A majority has it, and everything applied here is durable here.
         self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
@@ -418,9 +432,8 @@ impl<S: StateMachine> Smr<S> {
                 out.answer_eager(done.id, Reply::Applied { first, outcomes: done.outcomes });
             }
         });
-        if let Err(Gap { applied, next }) = applied {
-            out.halt("entries are applied without a gap", format!("{next} follows {applied}"));
-            return;
+        if let Err(stop) = applied {
+            return self.stop(&stop, out);
         }
         self.snapshots.applied(view.payload_len() as u64 + 16 * view.count() as u64);
         self.unreported = true;
@@ -440,14 +453,22 @@ impl<S: StateMachine> Smr<S> {
         let Some(mut loading) = self.snapshots.loading.take() else { return };
         let len = offset as usize + chunk.len();
         let index = Index(id.index);
-        let done = match loading.feed(chunk) {
+        let read = guard(|| loading.feed(chunk));
+        let done = match read.unwrap_or(Err(RestoreError)) {
             Ok(()) if !last => return self.snapshots.loading = Some(loading),
             Ok(()) => self.applier.take_over(index, loading),
             Err(error) => Err(error),
         };
         match done {
-            Ok(former) => self.snapshots.loaded(now, former, len),
+            Ok(Taken { former, audit, pieces }) => {
+                self.snapshots.loaded(now, former, len);
+                if let Some(rest) = self.audits.abandon() {
+                    self.snapshots.drop_slowly(now, rest);
+                }
+                self.audits.begin(now, audit, Some(pieces));
+            }
             Err(_) => {
+                self.stopped = true;
                 let rule = "a snapshot restores the state it was made of";
                 return out.halt(rule, format!("{index}"));
             }
@@ -462,29 +483,6 @@ impl<S: StateMachine> Smr<S> {
         }
         self.unreported = true;
         out.emit_eager(Event::Restored { index }); // it is durable here
-    }
-
-    fn answer_queries(&mut self, out: Out<'_, S>) {
-        let applied = self.applier.applied();
-        while let Some(entry) = self.queries.first_entry() {
-            if entry.key().0 > applied {
-                break;
-            }
-            let (id, query) = entry.remove();
-            self.reading -= 1;
-            let answer = self.applier.query(&query);
-            // A majority confirmed the index; everything applied here is durable here.
-            out.answer_eager(id, Reply::Answer { index: applied, answer });
-        }
-    }
-
-    /// Writes on at a snapshot; Raft gets it when it is whole.
-    fn step_snapshot(&mut self, now: Time, out: Out<'_, S>) {
-        if let Some(saving) = self.snapshots.step(now) {
-            let index = saving.index();
-            let contents = saving.finish();
-            self.ask(now, Asked::Compact, raft::Request::Compact { index, contents }, out);
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! When a snapshot is made, how far it is, and what is being taken over from one.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use quorate_transport::{Digest, Time};
 
 use crate::config::Config;
+use crate::guard::{Panicked, guard};
 use crate::state_machine::{Pieces, StateMachine};
 use crate::transit::{Loading, Saving};
 
@@ -35,7 +37,7 @@ struct Limits {
 enum Stage {
     Idle,
     /// It is being written.
-    Writing(Saving),
+    Writing(Box<Saving>),
     /// Raft and the store have it.
     Storing,
 }
@@ -71,7 +73,7 @@ impl<S: StateMachine> Snapshots<S> {
 
     pub(crate) fn begin(&mut self, now: Time, saving: Saving) {
         self.fresh_bytes = 0;
-        self.stage = Stage::Writing(saving);
+        self.stage = Stage::Writing(Box::new(saving));
         self.step_after(now);
     }
 
@@ -100,29 +102,31 @@ impl<S: StateMachine> Snapshots<S> {
     }
 
     /// Does a step, if one is due; gives back a snapshot that is all written.
-    pub(crate) fn step(&mut self, now: Time) -> Option<Saving> {
-        self.step_at.take_if(|at| *at <= now)?;
+    pub(crate) fn step(&mut self, now: Time) -> Result<Option<Saving>, Panicked> {
+        if self.step_at.take_if(|at| *at <= now).is_none() {
+            return Ok(None);
+        }
         let mut bytes = self.limits.step_bytes;
         while let Some(former) = &mut self.former
             && bytes > 0
         {
-            match former.next() {
+            match guard(|| former.next())? {
                 Some(piece) => bytes = bytes.saturating_sub(piece.len().max(1)),
                 None => self.former = None,
             }
         }
         if let Stage::Writing(saving) = &mut self.stage
-            && saving.step(bytes)
+            && guard(|| saving.step(bytes))?
         {
             let len = saving.written();
             self.due_bytes = self.due_after(len);
             if let Stage::Writing(saving) = core::mem::replace(&mut self.stage, Stage::Storing) {
                 self.step_after(now);
-                return Some(saving);
+                return Ok(Some(*saving));
             }
         }
         self.step_after(now);
-        None
+        Ok(None)
     }
 
     /// When the next step is due.
@@ -151,7 +155,8 @@ impl<S: StateMachine> Snapshots<S> {
         (len as u64).clamp(self.limits.bytes, self.limits.bytes_max)
     }
 
-    fn drop_slowly(&mut self, now: Time, pieces: Pieces) {
+    /// Lets go of a state in steps.
+    pub(crate) fn drop_slowly(&mut self, now: Time, pieces: Pieces) {
         self.former = Some(match self.former.take() {
             Some(former) => Pieces::new(former.chain(pieces)),
             None => pieces,

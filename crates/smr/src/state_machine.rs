@@ -23,6 +23,9 @@ pub trait StateMachine: Clone + Send + 'static {
 
     /// The whole state as it is now, piece by piece, each less than 4 GiB long.
     ///
+    /// Equal states make equal pieces, also where one was taken over from a snapshot: that is what
+    /// audits compare.
+    ///
     /// The replica stands still while this is called and while a piece is made, and works on in
     /// between: what is returned should be a copy that shares, such as that of a
     /// [`SharedMap`](crate::SharedMap), and pieces should be small.
@@ -125,6 +128,11 @@ impl Outputs {
 
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
+    }
+
+    /// A change was told of after the last output: nobody knows which command made it.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.is_beyond(self.count()))
     }
 
     pub(crate) fn get(&self, at: usize) -> &[u8] {

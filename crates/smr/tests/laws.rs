@@ -10,7 +10,7 @@ use quorate_smr::{
     Stamp, StateMachine, Watch,
 };
 use quorate_transport::{
-    Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
+    Digest, Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
 };
 
 /// Counts commands.
@@ -46,7 +46,15 @@ fn number(rng: &mut Rng) -> u64 {
     }
 }
 
-fn message(rng: &mut Rng) -> Message {
+fn message(rng: &mut Rng) -> quorate_smr::Message {
+    if rng.below(12) == 0 {
+        let digest = [number(rng), number(rng)];
+        return quorate_smr::Message::Audit { index: Index(number(rng)), digest };
+    }
+    raft_message(rng).into()
+}
+
+fn raft_message(rng: &mut Rng) -> Message {
     let term = Term(number(rng));
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let (index, other) = (Index(number(rng)), Index(number(rng)));
@@ -94,7 +102,8 @@ fn request(rng: &mut Rng) -> Request {
         1 => Freshness::Within(Duration::from_millis(rng.below(500))),
         _ => Freshness::Any,
     };
-    match rng.below(12) {
+    match rng.below(13) {
+        12 => Request::Audit,
         10 => Request::ReadIndex,
         11 => {
             let filter = match rng.below(3) {
@@ -124,13 +133,17 @@ fn stored(rng: &mut Rng, asked: Option<&StoreOp>) -> Option<Stored> {
         Some(StoreOp::Finish { id, .. }) => Some(Stored::Finished { id: *id }),
         Some(StoreOp::Read { id, offset, tag, .. }) => {
             // Now and then it is a snapshot of this replica: no sessions, and as many commands.
-            let mut bytes = Vec::new();
+            let (mut bytes, mut digest) = (Vec::new(), Digest::default());
             for piece in [&[id.index, 0, 0, 0, 0][..], &[rng.below(3)]] {
                 bytes.extend_from_slice(&(8 * piece.len() as u32).to_le_bytes());
-                bytes.extend(piece.iter().flat_map(|word| word.to_le_bytes()));
+                let piece: Vec<u8> = piece.iter().flat_map(|word| word.to_le_bytes()).collect();
+                digest.bytes(&piece);
+                bytes.extend(piece);
             }
+            bytes.extend(u32::MAX.to_le_bytes());
+            bytes.extend(digest.value().to_le_bytes());
             let whole = bytes.len();
-            bytes.truncate(if rng.below(3) == 0 { rng.below(56) as usize } else { whole });
+            bytes.truncate(if rng.below(3) == 0 { rng.below(76) as usize } else { whole });
             let (bytes, len) = (Bytes::from(bytes), offset + whole as u64);
             Some(Stored::Chunk { id: *id, offset: *offset, bytes, len, tag: *tag })
         }
@@ -149,6 +162,7 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             config.snapshot_step_bytes = 20;
             config.session_ttl = Duration::from_millis(50);
             config.tick_interval = Duration::from_millis(10);
+            config.audit_interval = Duration::from_millis(100);
             (config.history_bytes_max, config.watches_max) = (500, 3);
             Smr::new(start, config).expect("a valid configuration")
         };

@@ -12,6 +12,10 @@ pub(crate) struct Ledger {
     pub(crate) seen: SharedMap<u64, ()>,
     /// One that was applied twice. (M1)
     pub(crate) doubled: Option<u64>,
+    /// Commands that were applied, which no output shows.
+    pub(crate) count: u64,
+    /// A planted bug: this replica counts one of them twice.
+    pub(crate) miscounts: bool,
     /// What watchers must have been told of, by its place.
     pub(crate) log: SharedMap<u64, Made>,
 }
@@ -63,6 +67,7 @@ impl StateMachine for Ledger {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for command in commands {
             let (number, key, value) = (word(command, 0), word(command, 1), word(command, 2));
+            self.count += 1 + u64::from(self.miscounts && self.count == 50);
             if self.seen.insert(number, ()).is_some() {
                 self.doubled.get_or_insert(number);
             }
@@ -95,7 +100,8 @@ impl StateMachine for Ledger {
             .clone()
             .into_iter()
             .map(move |(place, made)| words(&[3, place, made.number, made.key, made.sum]));
-        Pieces::new(doubled.chain(seen).chain(sums).chain(log))
+        let count = Some(words(&[4, self.count])).into_iter();
+        Pieces::new(count.chain(doubled).chain(seen).chain(sums).chain(log))
     }
 
     fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
@@ -107,6 +113,7 @@ impl StateMachine for Ledger {
             [3, place, number, key, sum] => {
                 self.log.insert(place, Made { place, number, key, sum });
             }
+            [4, count] => self.count = count,
             _ => return Err(RestoreError),
         }
         Ok(())
