@@ -37,6 +37,9 @@ pub struct Config<S> {
     /// the last one was: what a restart has to apply again, and twice this is what the journal
     /// should have room for. Default 256 MiB.
     pub snapshot_bytes_max: u64,
+    /// The longest time from the first command after a snapshot to the next one, however little was
+    /// applied: what a restart has to apply again is never older. Default 1 h.
+    pub snapshot_interval: Duration,
     /// What one step writes of a snapshot, in bytes, before anything else gets its turn. Larger
     /// ends sooner and makes commands wait longer. Default 256 KiB.
     pub snapshot_step_bytes: usize,
@@ -75,6 +78,7 @@ impl<S> Config<S> {
             audit_interval: Duration::from_secs(600),
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
+            snapshot_interval: Duration::from_secs(3600),
             snapshot_step_bytes: 256 << 10,
             snapshot_step_interval: Duration::from_millis(1),
             queries_max: 1 << 16,
@@ -110,6 +114,11 @@ impl<S> Config<S> {
                 "snapshot_bytes_max",
                 "is not below snapshot_bytes",
                 self.snapshot_bytes_max >= self.snapshot_bytes,
+            ),
+            (
+                "snapshot_interval",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.snapshot_interval),
             ),
             ("snapshot_step_bytes", one, self.snapshot_step_bytes >= 1),
             (
@@ -159,7 +168,7 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 16] = [
+        let breaks: [Break; 17] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
             ("session_ttl", |c| c.session_ttl = Duration::ZERO),
@@ -169,6 +178,7 @@ mod tests {
             ("audit_interval", |c| c.audit_interval = Duration::ZERO),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
             ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
+            ("snapshot_interval", |c| c.snapshot_interval = Duration::ZERO),
             ("snapshot_step_bytes", |c| c.snapshot_step_bytes = 0),
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::ZERO),
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::MAX),

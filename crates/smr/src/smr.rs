@@ -175,12 +175,7 @@ impl<S: StateMachine> Machine for Smr<S> {
         let leads = self.raft.is_leader();
         self.ticker.count(now, leads && self.applier.sessions() > 0);
         self.auditor.count(now, leads && !self.applier.is_audited());
-        if self.snapshots.is_due() && !self.stopped {
-            match self.applier.save() {
-                Ok(saving) => self.snapshots.begin(now, saving),
-                Err(stop) => self.stop(&stop, out),
-            }
-        }
+        self.begin_snapshot(now, out);
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
     }
@@ -397,7 +392,7 @@ impl<S: StateMachine> Smr<S> {
             && let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
         {
             match next {
-                Deferred::View(view) => self.apply(&view, out),
+                Deferred::View(view) => self.apply(now, &view, out),
                 Deferred::Restore { id, offset, bytes, last } => {
                     self.restore(now, (id, offset), &bytes, last, out);
                 }
@@ -414,7 +409,7 @@ impl<S: StateMachine> Smr<S> {
         self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
     }
 
-    fn apply(&mut self, view: &View, out: Out<'_, S>) {
+    fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
         let waiting = &mut self.waiting;
         let next = waiting.first_key_value().map_or(Index(u64::MAX), |(first, _)| *first);
         let wanted = |index: Index| index >= next;
@@ -435,7 +430,7 @@ impl<S: StateMachine> Smr<S> {
         if let Err(stop) = applied {
             return self.stop(&stop, out);
         }
-        self.snapshots.applied(view.payload_len() as u64 + 16 * view.count() as u64);
+        self.snapshots.applied(now, view.payload_len() as u64 + 16 * view.count() as u64);
         self.unreported = true;
     }
 

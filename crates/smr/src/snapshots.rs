@@ -15,6 +15,8 @@ use crate::transit::{Loading, Saving};
 pub(crate) struct Snapshots<S> {
     /// Payload applied since the last one began.
     fresh_bytes: u64,
+    /// When the first of it was.
+    fresh_since: Option<Time>,
     /// Payload that makes a new one.
     due_bytes: u64,
     stage: Stage,
@@ -29,6 +31,7 @@ pub(crate) struct Snapshots<S> {
 struct Limits {
     bytes: u64,
     bytes_max: u64,
+    interval: Duration,
     step_bytes: usize,
     step_interval: Duration,
 }
@@ -47,11 +50,13 @@ impl<S: StateMachine> Snapshots<S> {
         let limits = Limits {
             bytes: config.snapshot_bytes,
             bytes_max: config.snapshot_bytes_max,
+            interval: config.snapshot_interval,
             step_bytes: config.snapshot_step_bytes,
             step_interval: config.snapshot_step_interval,
         };
         Self {
             fresh_bytes: 0,
+            fresh_since: None,
             due_bytes: limits.bytes,
             stage: Stage::Idle,
             former: None,
@@ -62,17 +67,25 @@ impl<S: StateMachine> Snapshots<S> {
     }
 
     /// So much payload was applied.
-    pub(crate) fn applied(&mut self, bytes: u64) {
+    pub(crate) fn applied(&mut self, now: Time, bytes: u64) {
         self.fresh_bytes += bytes;
+        self.fresh_since.get_or_insert(now);
     }
 
     /// Whether one should begin now.
-    pub(crate) fn is_due(&self) -> bool {
-        self.fresh_bytes >= self.due_bytes && matches!(self.stage, Stage::Idle)
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        let is_idle = matches!(self.stage, Stage::Idle);
+        let is_old = || self.due_at().is_some_and(|at| at <= now);
+        is_idle && (self.fresh_bytes >= self.due_bytes || is_old())
+    }
+
+    /// When one should begin, however little was applied.
+    fn due_at(&self) -> Option<Time> {
+        self.fresh_since.map(|since| since + self.limits.interval)
     }
 
     pub(crate) fn begin(&mut self, now: Time, saving: Saving) {
-        self.fresh_bytes = 0;
+        (self.fresh_bytes, self.fresh_since) = (0, None);
         self.stage = Stage::Writing(Box::new(saving));
         self.step_after(now);
     }
@@ -96,7 +109,7 @@ impl<S: StateMachine> Snapshots<S> {
 
     /// One was taken over in place of the state that is `former` now.
     pub(crate) fn loaded(&mut self, now: Time, former: Pieces, len: usize) {
-        self.fresh_bytes = 0;
+        (self.fresh_bytes, self.fresh_since) = (0, None);
         self.due_bytes = self.due_after(len);
         self.drop_slowly(now, former);
     }
@@ -129,14 +142,16 @@ impl<S: StateMachine> Snapshots<S> {
         Ok(None)
     }
 
-    /// When the next step is due.
+    /// When the next step, or the next snapshot, is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.step_at
+        let begin_at = self.due_at().filter(|_| matches!(self.stage, Stage::Idle));
+        self.step_at.into_iter().chain(begin_at).min()
     }
 
     pub(crate) fn digest(&self, now: Time, into: &mut Digest) {
         into.u64(self.fresh_bytes);
         into.u64(self.due_bytes);
+        into.option(self.fresh_since.map(|since| now.since(since).as_nanos() as u64));
         match &self.stage {
             Stage::Idle => into.u64(0),
             Stage::Storing => into.u64(1),

@@ -185,18 +185,23 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     one.feed(Input::Message { from, message: message.into() });
     one.feed(Input::Stored(Stored::Finished { id }));
     let mut reads = 0;
+    let stands = |one: &One| {
+        let replica = one.cell.machine();
+        (replica.status().applied.0, replica.state().commands)
+    };
     let read = |op: &StoreOp| matches!(op, StoreOp::Read { .. });
     while let Some(at) = one.world.ops.iter().position(read) {
         let StoreOp::Read { id, offset, tag, .. } = one.world.ops.remove(at) else { break };
         let end = (offset as usize + STEP).min(whole.len());
         let chunk = whole.slice(offset as usize..end);
+        assert_eq!(stands(&one), (0, 0), "state and index change together, at the end");
         let (made, taken) =
             one.feed(Input::Stored(Stored::Chunk { id, offset, bytes: chunk, len, tag }));
         assert!(made == 0 && taken <= PIECES_A_STEP, "{taken} pieces of one chunk");
         reads += 1;
     }
     assert!(one.world.restored && reads >= PIECES / PIECES_A_STEP);
-    assert_eq!(one.cell.machine().state().commands, 9);
+    assert_eq!(stands(&one), (50, 9));
     // The former state goes and the new one is audited, a step of each at a time.
     let (mut made, mut ticks) = (0, 0);
     while made < 2 * PIECES {

@@ -17,6 +17,7 @@ use crate::state_machine::StateMachine;
 impl<S: StateMachine> Smr<S> {
     pub(super) fn on_timer(&mut self, now: Time, out: Out<'_, S>) {
         self.step_snapshot(now, out);
+        self.begin_snapshot(now, out);
         self.step_audit(now, out);
         // Nothing was found for them: there is nothing to take back.
         self.watches.expire(now, |id, reply| out.answer_eager(id, reply));
@@ -26,6 +27,16 @@ impl<S: StateMachine> Smr<S> {
         }
         if self.auditor.tick(now).is_some() {
             self.audit(now, None, out);
+        }
+    }
+
+    /// Begins a snapshot, if one is due.
+    pub(super) fn begin_snapshot(&mut self, now: Time, out: Out<'_, S>) {
+        if self.snapshots.is_due(now) && !self.stopped {
+            match self.applier.save() {
+                Ok(saving) => self.snapshots.begin(now, saving),
+                Err(stop) => self.stop(&stop, out),
+            }
         }
     }
 
