@@ -80,7 +80,7 @@ struct Hands {
 
 impl Sink<Smr<Map>> for Hands {
     fn persist(&mut self, _: Ticket, _: quorate_raft::Record) {}
-    fn send(&mut self, _: NodeId, _: quorate_raft::Message) {}
+    fn send(&mut self, _: NodeId, _: quorate_smr::Message) {}
     fn emit(&mut self, _: quorate_smr::Event) {}
     fn answer(&mut self, _: RequestRange, reply: Reply) {
         if let Reply::Applied { outcomes, .. } = reply {

@@ -1,27 +1,51 @@
 //! A client: it follows the leader, and retries only what is safe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorate_smr::Retry;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::kv;
 use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
 
-/// Why an operation has no result.
+mod session;
+mod watcher;
+
+pub use session::{Pending, Session};
+pub use watcher::{Change, Watcher};
+
+/// Why an operation has no result. [`retry`](Self::retry) says whether asking again is safe.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// No leader with a majority answered in time: it may have been done or not.
+    /// No leader with a majority answered in time: a command may have been done or not.
     #[error("no leader with a majority answered within {0:.1?}")]
     NoQuorum(Duration),
+    /// No node answered a watcher in time.
+    #[error("no node answered within {0:.1?}")]
+    NoAnswer(Duration),
+    /// What a watcher is to be told next is no longer kept by any node that answers: read the state
+    /// and go on from there.
+    #[error(
+        "changes before index {first} are no longer kept: read the state, and watch from there"
+    )]
+    Compacted {
+        /// The first index that is still kept.
+        first: u64,
+    },
+    /// The session has expired, for it was not used for long. The command was not done now and
+    /// never will be; if it was sent before, it may have been done then. Other commands need a new
+    /// session.
+    #[error("the session has expired: the command may have been done before it did, or not at all")]
+    SessionExpired,
     /// It may have been done or not.
     #[error("the outcome is unknown: it may have been done or not")]
     Unknown,
@@ -36,6 +60,22 @@ pub enum ClientError {
     ValueTooLong(usize),
 }
 
+impl ClientError {
+    /// Whether asking again is safe, of a command; a question changes nothing, and is always safe
+    /// to ask again. A command is safe to ask for again by its [`Pending`], whatever this says.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NoAnswer(_) => Retry::Safe,
+            Self::NoQuorum(_) | Self::Unknown | Self::SessionExpired => Retry::Unsafe,
+            Self::Compacted { .. }
+            | Self::Refused(_)
+            | Self::KeyTooLong(_)
+            | Self::ValueTooLong(_) => Retry::Never,
+        }
+    }
+}
+
 /// Why the replicas are not shown to be equal.
 #[derive(Debug, Error)]
 pub enum Apart {
@@ -47,7 +87,7 @@ pub enum Apart {
         /// The digest of each node.
         digests: BTreeMap<u64, u128>,
     },
-    /// No one index was seen on all of them: some are down, or writes still come.
+    /// No one index was seen on all of them: some are down, or the cluster does not rest.
     #[error("the replicas did not reach one index within {0:.0?}")]
     Late(Duration),
 }
@@ -171,7 +211,10 @@ impl Client {
         *lock(&self.shared.leader)
     }
 
-    /// Asks one node, once.
+    /// Asks one node, once; `None` when no answer came, and whatever was asked may be done or not.
+    ///
+    /// # Cancel safety
+    /// What was sent may be carried out all the same.
     pub async fn ask_node(&self, node: u64, body: Body, patience: Duration) -> Option<Answer> {
         match self.tell(node, body, patience).await {
             Told::Answer(answer) => Some(answer),
@@ -180,32 +223,50 @@ impl Client {
     }
 
     /// Where a node stands, if it answers.
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
     pub async fn status(&self, node: u64) -> Option<NodeStatus> {
         match self.ask_node(node, Body::Status, Duration::from_secs(1)).await? {
-            Answer::Status(status) => Some(status),
+            Answer::Status(status) => Some(*status),
             _ => None,
         }
     }
 
     /// Opens a session, within which every command is applied once however often it is sent.
+    ///
+    /// # Errors
+    /// [`ClientError::NoQuorum`].
+    ///
+    /// # Cancel safety
+    /// Safe: at worst it leaves a session that nobody uses, and that expires.
     pub async fn session(&self) -> Result<Session, ClientError> {
         // A lost answer leaves a session that nobody uses: harmless.
         match self.until_done(&Body::Open, true).await? {
-            Answer::Opened(id) => {
-                let state = Mutex::new(SessionState { next: 1, open: BTreeSet::new() });
-                Ok(Session { client: self.clone(), id, state, ended: Notify::new() })
-            }
+            Answer::Opened(id) => Ok(Session::new(self.clone(), id)),
             _ => Err(ClientError::Unknown),
         }
     }
 
     /// Reads a key, linearizably unless `stale`.
+    ///
+    /// # Errors
+    /// [`ClientError::NoQuorum`].
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
     pub async fn get(&self, key: &[u8], stale: bool) -> Result<Option<Bytes>, ClientError> {
         let answer = self.query(kv::get(key), stale).await?;
         Ok(kv::value(&answer))
     }
 
     /// All pairs whose key begins with `prefix`, page by page.
+    ///
+    /// # Errors
+    /// [`ClientError::NoQuorum`].
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
     pub async fn list(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, ClientError> {
         let mut all: Vec<(Bytes, Bytes)> = Vec::new();
         loop {
@@ -222,6 +283,9 @@ impl Client {
     /// The node that leads, and that is not `gone`; `None` when there is none for this long.
     ///
     /// Of several that say so the one of the newest term is told.
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
     pub async fn wait_for_leader(&self, gone: Option<u64>, patience: Duration) -> Option<u64> {
         let begun = Instant::now();
         while begun.elapsed() < patience {
@@ -247,6 +311,9 @@ impl Client {
     ///
     /// # Errors
     /// [`Apart`].
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
     pub async fn equal_digests(&self, patience: Duration) -> Result<(u64, u128), Apart> {
         let begun = Instant::now();
         let nodes = &self.shared.nodes;
@@ -267,6 +334,47 @@ impl Client {
                 }
             }
             sleep(Duration::from_millis(50)).await;
+        }
+        Err(Apart::Late(begun.elapsed()))
+    }
+
+    /// Has all replicas digest their state at one index, and waits until every node was seen to
+    /// have done so; gives back index and digest. Commands may come meanwhile.
+    ///
+    /// # Errors
+    /// [`Apart`].
+    ///
+    /// # Cancel safety
+    /// Safe: an audit changes nothing.
+    pub async fn audit(&self, patience: Duration) -> Result<(u64, u128), Apart> {
+        let begun = Instant::now();
+        let mut digests: BTreeMap<u64, u128> = BTreeMap::new();
+        let mut under_way = None;
+        while begun.elapsed() < patience {
+            let Some((index, _)) = under_way else {
+                if let Ok(Answer::Audited { index, digest }) =
+                    self.until_done(&Body::Audit, true).await
+                {
+                    (under_way, digests) = (Some((index, digest)), BTreeMap::new());
+                }
+                continue;
+            };
+            for node in self.shared.nodes.keys() {
+                match self.status(*node).await.and_then(|status| status.audited) {
+                    Some((at, digest)) if at == index => drop(digests.insert(*node, digest)),
+                    // It was too late to be seen, or is left out where another was under way.
+                    Some((at, _)) if at > index && !digests.contains_key(node) => under_way = None,
+                    _ => {}
+                }
+            }
+            let first = digests.values().next().copied().unwrap_or_default();
+            if digests.values().any(|digest| *digest != first) {
+                return Err(Apart::Differ { index, digests });
+            }
+            if digests.len() == self.shared.nodes.len() {
+                return Ok((index, first));
+            }
+            sleep(Duration::from_millis(20)).await;
         }
         Err(Apart::Late(begun.elapsed()))
     }
@@ -343,85 +451,6 @@ impl Client {
         let fresh = Arc::new(Connection::open(address).await.ok()?);
         connections.insert(node, Arc::clone(&fresh));
         Some(fresh)
-    }
-}
-
-/// A session: its commands are applied once each, and can be retried safely.
-pub struct Session {
-    client: Client,
-    id: u64,
-    state: Mutex<SessionState>,
-    /// A command under way has ended.
-    ended: Notify,
-}
-
-/// How far the newest command may be ahead of the oldest unanswered one: less than the answers
-/// that a replica remembers, or the oldest could be forgotten while it is retried.
-const AHEAD_MAX: u64 = 200;
-
-struct SessionState {
-    next: u64,
-    /// Numbers under way.
-    open: BTreeSet<u64>,
-}
-
-impl SessionState {
-    /// The next number, and the one up to which all is answered; `None` when it would be too far
-    /// ahead.
-    fn begin(&mut self) -> Option<(u64, u64)> {
-        let sequence = self.next;
-        let oldest = self.open.first().copied().unwrap_or(sequence);
-        if sequence - oldest >= AHEAD_MAX {
-            return None;
-        }
-        self.next += 1;
-        self.open.insert(sequence);
-        Some((sequence, oldest - 1))
-    }
-}
-
-impl Session {
-    /// Sets a key.
-    pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<bool, ClientError> {
-        if value.len() > kv::VALUE_BYTES_MAX {
-            return Err(ClientError::ValueTooLong(value.len()));
-        }
-        check_key(key)?;
-        self.apply(&kv::put(key, value)).await
-    }
-
-    /// Removes a key; says whether it was there.
-    pub async fn delete(&self, key: &[u8]) -> Result<bool, ClientError> {
-        check_key(key)?;
-        self.apply(&kv::delete(key)).await
-    }
-
-    async fn apply(&self, command: &Bytes) -> Result<bool, ClientError> {
-        let (sequence, answered) = loop {
-            let ended = self.ended.notified();
-            let begun = lock(&self.state).begin();
-            match begun {
-                Some(begun) => break begun,
-                None => ended.await,
-            }
-        };
-        let stamp = Some((self.id, sequence, answered));
-        let body = Body::Apply { stamp, command: command.to_vec() };
-        let result = self.client.until_done(&body, true).await;
-        lock(&self.state).open.remove(&sequence);
-        self.ended.notify_waiters();
-        match result? {
-            Answer::Done(output) => Ok(output == [1]),
-            _ => Err(ClientError::Unknown),
-        }
-    }
-}
-
-fn check_key(key: &[u8]) -> Result<(), ClientError> {
-    match key.len() {
-        0 => Err(ClientError::Refused("the key is empty".into())),
-        len if len > kv::KEY_BYTES_MAX => Err(ClientError::KeyTooLong(len)),
-        _ => Ok(()),
     }
 }
 

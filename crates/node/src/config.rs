@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use quorate_transport::{ClusterId, NodeId};
@@ -30,6 +31,8 @@ pub(crate) struct File {
     pub(crate) peer_listen: Option<SocketAddr>,
     pub(crate) client_listen: Option<SocketAddr>,
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// In seconds.
+    pub(crate) session_ttl: Option<u64>,
     #[serde(default)]
     pub(crate) drills: bool,
     #[serde(default)]
@@ -66,6 +69,9 @@ pub(crate) struct Overrides {
     /// For tests: make a snapshot after this many bytes of commands
     #[arg(long, env = "QUORATE_SNAPSHOT_BYTES", hide = true)]
     snapshot_bytes: Option<u64>,
+    /// Forget a session that was not used for this many seconds; equal on all nodes
+    #[arg(long, env = "QUORATE_SESSION_TTL")]
+    session_ttl: Option<u64>,
 }
 
 /// A whole configuration.
@@ -80,6 +86,7 @@ pub(crate) struct Config {
     pub(crate) drills: bool,
     pub(crate) disk_faults: Option<PathBuf>,
     pub(crate) snapshot_bytes: Option<u64>,
+    pub(crate) session_ttl: Option<Duration>,
     pub(crate) members: BTreeMap<NodeId, Member>,
 }
 
@@ -127,6 +134,7 @@ impl Config {
             drills: over.drills || file.drills,
             disk_faults: over.disk_faults,
             snapshot_bytes: over.snapshot_bytes,
+            session_ttl: over.session_ttl.or(file.session_ttl).map(Duration::from_secs),
             members: members(&file.members)?,
         };
         if !config.members.contains_key(&config.node) {

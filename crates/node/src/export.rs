@@ -298,6 +298,12 @@ fn write_replica(text: &mut Text, status: &quorate_smr::Status) -> Written {
             ("smr_applied_index", "The last entry applied.", status.applied.0),
             ("smr_sessions", "Sessions that are remembered.", status.sessions as u64),
             ("smr_waiting", "Commands that wait to be applied.", status.waiting as u64),
+            ("smr_watching", "Watchers that wait for a change.", status.watching as u64),
+            (
+                "smr_history_first_index",
+                "The first entry that watchers can still be told of.",
+                status.history_first.0,
+            ),
         ],
     )?;
     for peer in &raft.peers {

@@ -102,6 +102,11 @@ pub fn value(answer: &Bytes) -> Option<Bytes> {
     (answer.first() == Some(&1)).then(|| answer.slice(1..))
 }
 
+/// What a watcher is told of a key: the value that was put, or `None` where it was removed.
+pub fn changed(change: &Bytes) -> Option<Bytes> {
+    (change.first() == Some(&PUT)).then(|| change.slice(1..))
+}
+
 /// The query for one page of the keys that begin with `prefix`, after `after`.
 pub fn list(prefix: &[u8], after: Option<&[u8]>) -> Bytes {
     let mut out = BytesMut::new();
@@ -129,14 +134,21 @@ pub fn pairs(mut answer: Bytes) -> Vec<(Bytes, Bytes)> {
 }
 
 impl Map {
-    fn one(&mut self, command: &[u8]) -> u8 {
-        let Some((kind, key, _)) = split(command) else { return b'?' };
-        let existed = match kind {
-            PUT => self.pairs.insert(Pair(command.into()), ()).is_some(),
-            DELETE => self.pairs.remove(key).is_some(),
-            _ => return b'?',
-        };
-        u8::from(existed)
+    fn one(&mut self, command: &[u8], outputs: &mut Outputs) -> u8 {
+        match split(command) {
+            Some((PUT, key, value)) => {
+                outputs.change(key, &[&[PUT], value]);
+                u8::from(self.pairs.insert(Pair(command.into()), ()).is_some())
+            }
+            Some((DELETE, key, _)) => {
+                let existed = self.pairs.remove(key).is_some();
+                if existed {
+                    outputs.change(key, &[&[DELETE]]);
+                }
+                u8::from(existed)
+            }
+            _ => b'?',
+        }
     }
 
     fn value(&self, key: &[u8]) -> Option<&[u8]> {
@@ -180,7 +192,8 @@ fn put_pair(out: &mut BytesMut, key: &[u8], value: &[u8]) {
 impl StateMachine for Map {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for command in commands {
-            outputs.push(&[self.one(command)]);
+            let existed = self.one(command, outputs);
+            outputs.push(&[existed]);
         }
     }
 
@@ -233,6 +246,13 @@ mod tests {
         let page = pairs(map.query(&list(b"a/", None)));
         assert_eq!(page.len(), 2);
         assert_eq!(pairs(map.query(&list(b"a/", Some(b"a/1")))).len(), 1);
+    }
+
+    #[test]
+    fn a_change_says_what_was_put_or_that_it_is_gone() {
+        assert_eq!(changed(&Bytes::from_static(&[PUT, b'x'])), Some(Bytes::from_static(b"x")));
+        assert_eq!(changed(&Bytes::from_static(&[PUT])), Some(Bytes::new()));
+        assert_eq!(changed(&Bytes::from_static(&[DELETE])), None);
     }
 
     #[test]

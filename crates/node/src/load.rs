@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::table::Row;
 use quorate_node::client::{Client, ClientError};
+use quorate_smr::Retry;
 
 /// Rows under way at a time.
 const UNDER_WAY: usize = 128;
@@ -138,7 +139,7 @@ pub(crate) async fn load(
                 progress.at(done);
                 held = at(done).or(held);
             }
-            Err(ClientError::Unknown | ClientError::NoQuorum(_)) => {
+            Err(error) if error.retry() == Retry::Unsafe => {
                 unknown += 1;
                 history.push((row, since(asked), None));
             }

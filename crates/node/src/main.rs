@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod drill;
 mod faulty;
+mod follow;
 mod http;
 mod load;
 mod metrics;
@@ -16,7 +17,7 @@ mod table;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -80,15 +81,32 @@ enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Tell what changes, a line a change: its index, `put` or `del`, the key, the value
+    Watch {
+        /// Only this key
+        #[arg(conflicts_with = "prefix")]
+        key: Option<String>,
+        /// Only keys that begin so
+        #[arg(long)]
+        prefix: Option<String>,
+        /// Begin after this index, where an earlier watch ended; from now on if not given
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many changes
+        #[arg(long)]
+        count: Option<u64>,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
     /// Load a table from a file: a line a row, tabs or commas between columns, keys first
     Load {
         file: PathBuf,
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Check that every row of a file is there
+    /// Have all replicas compare their states; with a file, check that its rows are there
     Verify {
-        file: PathBuf,
+        file: Option<PathBuf>,
         #[command(flatten)]
         cluster: Cluster,
     },
@@ -151,7 +169,11 @@ struct Cluster {
 
 impl Cluster {
     fn client(&self) -> Client {
-        Client::new(self.nodes.clone(), Duration::from_secs(self.timeout))
+        Client::new(self.nodes.clone(), self.patience())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout)
     }
 }
 
@@ -196,16 +218,17 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("{key}\t{value}");
             }
         }
+        Command::Watch { key, prefix, after, count, cluster } => {
+            let filter = follow::filter(key, prefix);
+            follow::run(&cluster.client(), filter, after, count).await?;
+        }
         Command::Load { file, cluster } => {
             let rows = table::read(Some(&file))?;
             let report = load::load(&cluster.client(), &rows, Instant::now(), |_| None).await?;
             println!("{report}");
         }
         Command::Verify { file, cluster } => {
-            let rows = table::read(Some(&file))?;
-            let wrong = load::verify(&cluster.client(), &rows).await?;
-            println!("{} rows, {wrong} missing or different", rows.len());
-            return Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) });
+            return verify(&cluster.client(), file.as_deref(), cluster.patience()).await;
         }
         Command::Status { cluster } => {
             let client = cluster.client();
@@ -222,17 +245,38 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Metrics { node, raw, cluster } => {
-            let fetched = metrics::fetch(&cluster.client(), &cluster.nodes, node).await;
-            let Some((node, text)) = fetched else { anyhow::bail!("no node answers") };
-            if raw {
-                print!("{text}");
-            } else {
-                print!("node {node}\n{}", metrics::table(&text));
-            }
+            show_metrics(&cluster, node, raw).await?;
         }
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(
+    client: &Client,
+    file: Option<&Path>,
+    patience: Duration,
+) -> anyhow::Result<ExitCode> {
+    let Some(file) = file else {
+        let (index, digest) = client.audit(patience).await?;
+        println!("all replicas have the state {digest:032x} at index {index}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let rows = table::read(Some(file))?;
+    let wrong = load::verify(client, &rows).await?;
+    println!("{} rows, {wrong} missing or different", rows.len());
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn show_metrics(cluster: &Cluster, node: Option<u64>, raw: bool) -> anyhow::Result<()> {
+    let fetched = metrics::fetch(&cluster.client(), &cluster.nodes, node).await;
+    let Some((node, text)) = fetched else { anyhow::bail!("no node answers") };
+    if raw {
+        print!("{text}");
+    } else {
+        print!("node {node}\n{}", metrics::table(&text));
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -254,8 +298,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("quorate: {error:#}");
             match error.downcast_ref::<ClientError>() {
-                Some(ClientError::Unknown) => ExitCode::from(3),
-                Some(ClientError::NoQuorum(_)) => ExitCode::from(4),
+                Some(ClientError::Unknown | ClientError::SessionExpired) => ExitCode::from(3),
+                Some(ClientError::NoQuorum(_) | ClientError::NoAnswer(_)) => ExitCode::from(4),
+                Some(ClientError::Compacted { .. }) => ExitCode::from(5),
                 _ => ExitCode::FAILURE,
             }
         }

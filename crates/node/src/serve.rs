@@ -31,6 +31,10 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     if let Some(bytes) = config.snapshot_bytes {
         builder.replica.snapshot_bytes = bytes;
     }
+    if let Some(ttl) = config.session_ttl {
+        let tick = ttl.min(builder.replica.tick_interval);
+        (builder.replica.session_ttl, builder.replica.tick_interval) = (ttl, tick);
+    }
     let accounts = if config.drills {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("cannot open {}", config.data_dir.display()))?;

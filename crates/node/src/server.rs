@@ -11,18 +11,23 @@ use quorate_election::{Bully, QuorumLease};
 use quorate_metrics::{RequestMetrics, RequestSnapshot, Text};
 use quorate_node::chronicle::Chronicle;
 use quorate_node::{Cluster, ExportError, Exporter, Node, members_of};
-use quorate_smr::{Commands, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp};
+use quorate_raft::Index;
+use quorate_smr::{
+    Change, Commands, Filter, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp,
+    Watch,
+};
 use quorate_transport::NodeId;
 use quorate_txn::TwoPhaseCommit;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::drill::{self, Accounts};
 use crate::metrics::QUANTILES;
 use quorate_node::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
-use quorate_node::wire::{Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
+use quorate_node::wire::{self, Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
 
 /// The replica's handle.
 pub(crate) type Replica = Handle<Smr<Map>>;
@@ -120,6 +125,8 @@ const COMMANDS_MAX: usize = 4096;
 const COMMAND_BYTES_MAX: usize = 768 << 10;
 /// Requests under way for one connection at most; past it the socket is not read.
 const UNDER_WAY_MAX: usize = 256;
+/// Watches of one connection that may wait for a change; more are refused as busy.
+const WATCHES_MAX: usize = 64;
 /// Connections at most.
 const CONNECTIONS_MAX: usize = 4096;
 
@@ -162,6 +169,8 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
         }
     });
     let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    // They wait for long: the others need not wait for them, and they end with the connection.
+    let mut watches = JoinSet::new();
     let mut buffer = BytesMut::new();
     let mut open = true;
     while open {
@@ -184,7 +193,20 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
                 }
             }
         }
+        while watches.try_join_next().is_some() {}
         for (id, body) in others {
+            if matches!(body, Body::Watch { .. }) {
+                if watches.len() >= WATCHES_MAX {
+                    let _ = answers.send(vec![Said { id, answer: Answer::Busy }]).await;
+                    continue;
+                }
+                let (machines, answers) = (Arc::clone(&machines), answers.clone());
+                watches.spawn(async move {
+                    let answer = other(&machines, body).await;
+                    let _ = answers.send(vec![Said { id, answer }]).await;
+                });
+                continue;
+            }
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
             let (machines, answers) = (Arc::clone(&machines), answers.clone());
             tokio::spawn(async move {
@@ -194,7 +216,7 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
             });
         }
     }
-    drop(answers);
+    drop((answers, watches));
     let _ = write.await;
     Ok(())
 }
@@ -260,7 +282,18 @@ async fn other(machines: &Machines, body: Body) -> Answer {
             let freshness = if stale { Freshness::Any } else { Freshness::Linearizable };
             Request::Query { query: Bytes::from(query), freshness }
         }
+        Body::ReadIndex => Request::ReadIndex,
+        Body::Watch { after, filter, wait_ms } => Request::Watch(Watch {
+            after: Index(after),
+            filter: match filter {
+                wire::Filter::All => Filter::All,
+                wire::Filter::Key(key) => Filter::Key(key.into()),
+                wire::Filter::Prefix(prefix) => Filter::Prefix(prefix.into()),
+            },
+            wait: Duration::from_millis(wait_ms),
+        }),
         Body::Digest => Request::Digest,
+        Body::Audit => Request::Audit,
         Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
         Body::Members => return members(machines).await,
         Body::Metrics => {
@@ -288,7 +321,15 @@ async fn other(machines: &Machines, body: Body) -> Answer {
     }
     match reply {
         Ok(Reply::Answer { answer, .. }) => Answer::Value(answer.to_vec()),
+        Ok(Reply::ReadIndex { index }) => Answer::ReadIndex(index.0),
+        Ok(Reply::Changes { after, upto, changes }) => {
+            let change = |change: Change| (change.index.0, change.key.into(), change.change.into());
+            let changes = changes.into_iter().map(change).collect();
+            Answer::Changes { after: after.0, upto: upto.0, changes }
+        }
+        Ok(Reply::Compacted { first }) => Answer::Compacted { first: first.0 },
         Ok(Reply::Digest { index, digest }) => Answer::Digest { index: index.0, digest },
+        Ok(Reply::Audited { index, digest }) => Answer::Audited { index: index.0, digest },
         Ok(Reply::Transferred) => Answer::Transferred,
         Ok(reply) => refusal(&reply),
         Err(_) => Answer::Unknown,
@@ -313,7 +354,7 @@ async fn members(machines: &Machines) -> Answer {
 
 async fn status(node: NodeId, replica: &Replica) -> Answer {
     match replica.look(Smr::status).await {
-        Ok(status) => Answer::Status(NodeStatus {
+        Ok(status) => Answer::Status(Box::new(NodeStatus {
             node: node.0,
             role: format!("{:?}", status.raft.role).to_lowercase(),
             term: status.raft.term.0,
@@ -324,7 +365,8 @@ async fn status(node: NodeId, replica: &Replica) -> Answer {
             snapshot: status.raft.snapshot.0,
             sessions: status.sessions as u64,
             digest: status.digest,
-        }),
+            audited: status.audited.map(|(index, digest)| (index.0, digest)),
+        })),
         Err(_) => Answer::Unknown,
     }
 }
@@ -347,6 +389,9 @@ fn refusal(reply: &Reply) -> Answer {
         Reply::Rejected(Rejection::Busy | Rejection::NotFresh) => Answer::Busy,
         Reply::Rejected(Rejection::Size) => {
             Answer::Refused("the commands are too long together".into())
+        }
+        Reply::Rejected(Rejection::NoHistory) => {
+            Answer::Refused("this node keeps no changes for watchers".into())
         }
         Reply::Rejected(Rejection::TransferFailed) => {
             Answer::Refused("the hand-over did not succeed".into())

@@ -38,10 +38,23 @@ pub enum Body {
         /// Whether an old state will do.
         stale: bool,
     },
+    /// From which index on a watch sees everything that is answered from now on.
+    ReadIndex,
+    /// What has changed after an index: answered at once, or when it does.
+    Watch {
+        /// The index.
+        after: u64,
+        /// Which changes.
+        filter: Filter,
+        /// How long to wait for one, in milliseconds.
+        wait_ms: u64,
+    },
     /// Where this node stands.
     Status,
     /// The digest of all that was applied.
     Digest,
+    /// Have all replicas digest their state at one index, and compare.
+    Audit,
     /// Hand leadership over.
     Transfer {
         /// To whom; to whoever is ready if `None`.
@@ -53,6 +66,17 @@ pub enum Body {
     Metrics,
     /// An exercise; refused unless the node runs with `--drills`.
     Drill(Drill),
+}
+
+/// Which changes are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filter {
+    /// All of them.
+    All,
+    /// Those of one key.
+    Key(Vec<u8>),
+    /// Those of keys that begin so.
+    Prefix(Vec<u8>),
 }
 
 /// An answer.
@@ -77,11 +101,34 @@ pub enum Answer {
     Expired,
     /// What the state machine says to a query.
     Value(Vec<u8>),
+    /// A watch from now on begins after this index.
+    ReadIndex(u64),
+    /// What has changed.
+    Changes {
+        /// As was asked.
+        after: u64,
+        /// Everything that is wanted up to here is among them.
+        upto: u64,
+        /// Index, key and change, in the order of the log.
+        changes: Vec<(u64, Vec<u8>, Vec<u8>)>,
+    },
+    /// Some of the changes that were asked for are no longer kept by this node.
+    Compacted {
+        /// The first index that is.
+        first: u64,
+    },
     /// Where the node stands.
-    Status(NodeStatus),
+    Status(Box<NodeStatus>),
     /// The digest of all that was applied.
     Digest {
         /// Up to which index.
+        index: u64,
+        /// The digest.
+        digest: u128,
+    },
+    /// The digest of this node's state at an index that all replicas audit.
+    Audited {
+        /// The index.
         index: u64,
         /// The digest.
         digest: u128,
@@ -147,6 +194,8 @@ pub struct NodeStatus {
     pub sessions: u64,
     /// Of all that it has applied.
     pub digest: u128,
+    /// The index of its last audit, and the digest of its state there.
+    pub audited: Option<(u64, u128)>,
 }
 
 /// One exercise.

@@ -1,15 +1,21 @@
 //! Applying what is committed: in order, each entry once, with the sessions' memory.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use quorate_raft::{Index, Kind, View};
 use quorate_transport::Digest;
 
+use crate::changes::History;
 use crate::command::Command;
-use crate::session::{Known, SessionId, Sessions, Stamp};
+use crate::config::Config;
+use crate::guard::{Panicked, guard};
+use crate::session::{Known, Limits, SessionId, Sessions, Stamp};
 use crate::state_machine::{Outputs, Pieces, RestoreError, StateMachine};
-use crate::transit::{Loaded, Loading, Saving};
+use crate::transit::{Loaded, Loading, Saving, Walk};
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +27,9 @@ pub enum Outcome {
     /// It was applied or given up before, and its output is forgotten: the client has said that it
     /// had the answer, or has sent too many others since.
     Forgotten,
-    /// Its session was evicted, or never was; it was not applied now. Whether it was applied
-    /// before the eviction is not known.
+    /// Its session has expired: it was not used for `session_ttl` of log time, or was the least
+    /// recently used of too many, or never was. The command was not applied now, and never will
+    /// be; whether it was applied before is not known.
     Expired,
     /// It was written by another build and changed nothing.
     Strange,
@@ -38,25 +45,65 @@ pub(crate) struct Applier<S> {
     applied: Index,
     digest: Digest,
     outputs: Outputs,
+    /// Of this replica alone, and in no snapshot.
+    history: History,
+    /// Sessions that have expired by time, as this replica has seen it.
+    expired: u64,
+    audit: Option<Walk>,
+    audited: bool,
 }
 
-/// An entry was skipped or came twice: a broken promise of the layer below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gap {
-    pub(crate) applied: Index,
-    pub(crate) next: Index,
+/// Why nothing more can be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// An entry was skipped or came twice: a broken promise of the layer below.
+    Gap { applied: Index, next: Index },
+    /// The state machine has panicked in these entries.
+    Panicked { first: Index, last: Index, what: String },
+    /// It pushed so many outputs for these commands.
+    Outputs { first: Index, last: Index, outputs: usize, commands: usize },
 }
+
+impl Stop {
+    /// The rule that is broken, and how.
+    pub(crate) fn report(&self) -> (&'static str, String) {
+        match self {
+            Self::Gap { applied, next } => {
+                ("entries are applied without a gap", format!("{next} follows {applied}"))
+            }
+            Self::Panicked { first, last, what } => {
+                (NO_PANIC, format!("in the entries {first} to {last}: {what}"))
+            }
+            Self::Outputs { first, last, outputs, commands } => (
+                "a state machine pushes one output a command",
+                format!("{outputs} of {commands}, in the entries {first} to {last}"),
+            ),
+        }
+    }
+}
+
+/// The rule of who stops because the user's code panicked.
+pub(crate) const NO_PANIC: &str = "a state machine does not panic";
 
 impl<S: StateMachine> Applier<S> {
-    pub(crate) fn new(state: S, sessions_max: usize, answers_max: usize) -> Self {
+    pub(crate) fn new(config: &Config<S>) -> Self {
         Self {
-            initial: state.clone(),
-            state,
-            sessions: Sessions::new(sessions_max, answers_max),
+            initial: config.state.clone(),
+            state: config.state.clone(),
+            sessions: Sessions::new(Limits::of(config)),
+            expired: 0,
+            audit: None,
+            audited: true,
             applied: Index::ZERO,
             digest: Digest::default(),
             outputs: Outputs::default(),
+            history: History::new(config.history_bytes_max),
         }
+    }
+
+    /// What watchers are shown.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
     }
 
     pub(crate) fn applied(&self) -> Index {
@@ -71,14 +118,23 @@ impl<S: StateMachine> Applier<S> {
         self.sessions.count()
     }
 
+    /// Log time.
+    pub(crate) fn log_time(&self) -> Duration {
+        Duration::from_millis(self.sessions.time())
+    }
+
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired
+    }
+
     /// A digest of every entry since the log began and of what became of it: equal at equal
     /// indices, unless a state machine is not deterministic.
     pub(crate) fn digest(&self) -> u128 {
         self.digest.value()
     }
 
-    pub(crate) fn query(&self, query: &[u8]) -> Bytes {
-        self.state.query(query)
+    pub(crate) fn query(&self, query: &[u8]) -> Result<Bytes, Panicked> {
+        guard(|| self.state.query(query))
     }
 
     /// Applies a view. `outcome` hears of each entry that `wanted` asks for, in order.
@@ -90,9 +146,9 @@ impl<S: StateMachine> Applier<S> {
         view: &View,
         wanted: impl Fn(Index) -> bool,
         mut outcome: impl FnMut(Index, Outcome),
-    ) -> Result<(), Gap> {
+    ) -> Result<(), Stop> {
         if view.first() != self.applied.next() {
-            return Err(Gap { applied: self.applied, next: view.first() });
+            return Err(Stop::Gap { applied: self.applied, next: view.first() });
         }
         let mut told = |index, known: &dyn Fn() -> Outcome| {
             if wanted(index) {
@@ -103,13 +159,13 @@ impl<S: StateMachine> Applier<S> {
         let mut index = view.first();
         for entry in view.entries() {
             if view.kind() == Kind::Normal {
-                self.one(index, entry, &mut group, &mut told);
+                self.one(index, entry, &mut group, &mut told)?;
             } else {
                 self.digest.u64(index.0);
             }
             index = index.next();
         }
-        self.flush(&mut group, &mut told);
+        self.flush(&mut group, &mut told)?;
         self.applied = view.last();
         Ok(())
     }
@@ -120,30 +176,46 @@ impl<S: StateMachine> Applier<S> {
         entry: &'a [u8],
         group: &mut Vec<Fresh<'a>>,
         told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
-    ) {
+    ) -> Result<(), Stop> {
         let known = match Command::decode(entry) {
             Command::Plain(command) => {
-                return group.push(Fresh { index, stamp: None, entry, command });
+                group.push(Fresh { index, stamp: None, entry, command });
+                return Ok(());
             }
             Command::Stamped(stamp, command) => {
                 let mut known = self.sessions.look(index, stamp);
                 if known == Known::Taken {
-                    self.flush(group, told); // its first answer is needed now
+                    self.flush(group, told)?; // its first answer is needed now
                     known = self.sessions.look(index, stamp);
                 }
                 match known {
                     Known::Fresh => {
-                        return group.push(Fresh { index, stamp: Some(stamp), entry, command });
+                        group.push(Fresh { index, stamp: Some(stamp), entry, command });
+                        return Ok(());
                     }
                     Known::Answered(answer) => Outcome::Done(answer),
                     Known::Expired => Outcome::Expired,
                     Known::Forgotten | Known::Taken => Outcome::Forgotten,
                 }
             }
+            Command::Tick(millis) => {
+                self.flush(group, told)?; // what comes before it is older than what comes after
+                self.expired += self.sessions.pass(millis);
+                self.note(index, entry, 6, &[]);
+                return Ok(());
+            }
+            Command::Audit => {
+                self.flush(group, told)?;
+                self.note(index, entry, 7, &[]);
+                self.audit = Some(self.walk(index)?);
+                self.audited = true;
+                return Ok(());
+            }
             Command::Open => Outcome::Opened(self.sessions.open(index)),
             Command::Strange => Outcome::Strange,
         };
-        self.flush(group, told); // outcomes are told, and digested, in the order of the log
+        self.audited = false;
+        self.flush(group, told)?; // outcomes are told, and digested, in the order of the log
         let (kind, output) = match &known {
             Outcome::Done(output) => (DONE, &output[..]),
             Outcome::Opened(_) => (2, &[][..]),
@@ -153,6 +225,7 @@ impl<S: StateMachine> Applier<S> {
         };
         self.note(index, entry, kind, output);
         told(index, &|| known.clone());
+        Ok(())
     }
 
     /// Applies the commands gathered so far, in one call.
@@ -160,14 +233,23 @@ impl<S: StateMachine> Applier<S> {
         &mut self,
         group: &mut Vec<Fresh<'_>>,
         told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
-    ) {
-        if group.is_empty() {
-            return;
-        }
+    ) -> Result<(), Stop> {
+        let [first, ..] = &group[..] else { return Ok(()) };
+        let (first, last) = (first.index, group[group.len() - 1].index);
+        self.audited = false;
         let mut outputs = core::mem::take(&mut self.outputs);
         outputs.clear();
-        self.state.apply(&mut group.iter().map(|fresh| fresh.command), &mut outputs);
-        assert!(outputs.count() == group.len(), "a state machine pushes one output a command");
+        outputs.changes = self.history.lend();
+        let mut commands = group.iter().map(|fresh| fresh.command);
+        guard(|| self.state.apply(&mut commands, &mut outputs))
+            .map_err(|Panicked(what)| Stop::Panicked { first, last, what })?;
+        let (commands, count) = (group.len(), outputs.count());
+        if commands != count || outputs.is_astray() {
+            return Err(Stop::Outputs { first, last, outputs: count, commands });
+        }
+        if let Some(changes) = outputs.changes.take() {
+            self.history.give_back(changes, |place| group[place].index);
+        }
         for (at, fresh) in group.drain(..).enumerate() {
             let output = outputs.get(at);
             self.note(fresh.index, fresh.entry, DONE, output);
@@ -180,6 +262,7 @@ impl<S: StateMachine> Applier<S> {
             }
         }
         self.outputs = outputs;
+        Ok(())
     }
 
     /// Adds an entry and what became of it to the digest.
@@ -190,32 +273,59 @@ impl<S: StateMachine> Applier<S> {
         self.digest.bytes(output);
     }
 
-    /// Begins to write everything as it is now: sessions, applied index, digest and state.
-    pub(crate) fn save(&self) -> Saving {
-        Saving::new(self.applied, &self.digest, &self.sessions, self.state.snapshot())
+    /// Begins to walk over everything as it is now: sessions, applied index, digest and state.
+    fn walk(&self, index: Index) -> Result<Walk, Stop> {
+        let state = guard(|| self.state.snapshot());
+        let panicked = |Panicked(what)| Stop::Panicked { first: index, last: index, what };
+        Ok(Walk::new(index, &self.digest, &self.sessions, state.map_err(panicked)?))
+    }
+
+    /// Begins to write everything as it is now.
+    pub(crate) fn save(&self) -> Result<Saving, Stop> {
+        Ok(Saving::new(self.walk(self.applied)?))
+    }
+
+    /// The audit that the last entries have asked for.
+    pub(crate) fn take_audit(&mut self) -> Option<Walk> {
+        self.audit.take()
+    }
+
+    /// Whether nothing but time and audits has been applied since the last audit.
+    pub(crate) fn is_audited(&self) -> bool {
+        self.audited
     }
 
     /// Begins to read a state; until it is [taken over](Self::take_over) nothing changes.
     pub(crate) fn load(&self) -> Loading<S> {
-        Loading::new(self.initial.clone(), self.sessions.emptied())
+        Loading::new(self.initial.clone(), self.sessions.emptied(0))
     }
 
     /// Takes over a state that must be that of `index`; gives the former one back in pieces, for
-    /// what drops it at once may take long.
+    /// what drops it at once may take long, and an audit of the new one with what it must come to.
     pub(crate) fn take_over(
         &mut self,
         index: Index,
         loading: Loading<S>,
-    ) -> Result<Pieces, RestoreError> {
-        let Loaded { state, sessions, applied, digest } = loading.finish()?;
+    ) -> Result<Taken, RestoreError> {
+        let Loaded { state, sessions, applied, digest, pieces } = loading.finish()?;
         if applied != index {
             return Err(RestoreError);
         }
-        let former = self.state.snapshot();
+        let former = guard(|| self.state.snapshot()).map_err(|_| RestoreError)?;
         (self.state, self.sessions) = (state, sessions);
         (self.applied, self.digest) = (applied, digest);
-        Ok(former)
+        self.history.begin_after(applied);
+        let audit = self.walk(applied).map_err(|_| RestoreError)?;
+        Ok(Taken { former, audit, pieces })
     }
+}
+
+/// A state was taken over.
+pub(crate) struct Taken {
+    pub(crate) former: Pieces,
+    pub(crate) audit: Walk,
+    /// What the audit must come to.
+    pub(crate) pieces: u128,
 }
 
 /// What the digest holds of a command that was applied, now or before.
@@ -291,12 +401,14 @@ mod tests {
         Open,
         Plain(u8),
         Stamped(Stamp, u8),
+        Tick(u64),
     }
 
     fn entry(say: Say) -> Vec<u8> {
         match say {
             Say::Open => vec![2],
             Say::Plain(byte) => vec![0, byte],
+            Say::Tick(millis) => [&[3][..], &millis.to_le_bytes()].concat(),
             Say::Stamped(stamp, byte) => {
                 let mut entry = vec![1];
                 for number in [stamp.session.0, stamp.sequence, stamp.answered] {
@@ -309,7 +421,11 @@ mod tests {
     }
 
     fn applier(sessions_max: usize, answers_max: usize) -> Applier<Sum> {
-        Applier::new(Sum::default(), sessions_max, answers_max)
+        let session_ttl = Duration::from_millis(300);
+        let tick_interval = Duration::from_millis(50);
+        let config = Config::new([], Sum::default());
+        let config = Config { sessions_max, answers_max, session_ttl, tick_interval, ..config };
+        Applier::new(&config)
     }
 
     fn feed(applier: &mut Applier<Sum>, said: &[Say]) -> Vec<Outcome> {
@@ -354,6 +470,7 @@ mod tests {
                 said.push(match rng.below(12) {
                     0 => Say::Open,
                     1 => Say::Plain(1),
+                    2 => Say::Tick(rng.below(200)),
                     _ => Say::Stamped(stamp, rng.below(200) as u8),
                 });
             }
@@ -367,7 +484,7 @@ mod tests {
             }
             assert_eq!(outcomes, want, "round {round}");
             assert_eq!((cut.digest(), &cut.sessions), (whole.digest(), &whole.sessions));
-            assert_eq!(saved(cut.save(), 1), saved(whole.save(), 1 << 20));
+            assert_eq!(saved(cut.save().unwrap(), 1), saved(whole.save().unwrap(), 1 << 20));
         }
     }
 
@@ -376,7 +493,7 @@ mod tests {
         let mut one = applier(4, 4);
         feed(&mut one, &[Say::Open, Say::Stamped(stamp(1, 1), 5), Say::Stamped(stamp(1, 3), 6)]);
         let mut two = applier(4, 4);
-        let mut saving = one.save();
+        let mut saving = one.save().unwrap();
         saving.step(1);
         let mut later = one.clone();
         feed(&mut later, &[Say::Stamped(stamp(1, 1), 5), Say::Stamped(stamp(1, 2), 9)]);
@@ -397,14 +514,13 @@ mod tests {
     fn a_snapshot_that_is_cut_or_of_another_index_is_refused() {
         let mut one = applier(4, 4);
         feed(&mut one, &[Say::Open, Say::Stamped(stamp(1, 1), 5)]);
-        let bytes = saved(one.save(), 100);
+        let bytes = saved(one.save().unwrap(), 100);
         for len in 0..=bytes.len() {
             let mut two = applier(4, 4);
             let mut loading = two.load();
             loading.feed(&bytes[..len]).unwrap();
             let taken = two.take_over(Index(2), loading).is_ok();
-            // Without its last piece it is a state that made fewer pieces.
-            assert_eq!(taken, len == bytes.len() || len == bytes.len() - 12, "cut at {len}");
+            assert_eq!(taken, len == bytes.len(), "cut at {len}");
         }
         let mut loading = one.load();
         loading.feed(&bytes).unwrap();
@@ -420,7 +536,7 @@ mod tests {
         for first in [1, 2, 4, 9] {
             let view = view(first, 0, &[entry(Say::Plain(9))]);
             let gap = applier.apply(&view, |_| true, |_, _| panic!("nothing is applied"));
-            assert_eq!(gap, Err(Gap { applied: Index(2), next: Index(first) }));
+            assert_eq!(gap, Err(Stop::Gap { applied: Index(2), next: Index(first) }));
         }
         assert_eq!((applier.digest(), applier.state.clone()), before);
     }

@@ -1,5 +1,7 @@
 //! How a command stands in the log.
 
+use core::time::Duration;
+
 use quorate_raft::Proposals;
 
 use crate::session::{SessionId, Stamp};
@@ -7,7 +9,10 @@ use crate::session::{SessionId, Stamp};
 const PLAIN: u8 = 0;
 const STAMPED: u8 = 1;
 const OPEN: u8 = 2;
+const TICK: u8 = 3;
+const AUDIT: u8 = 4;
 const STAMP_BYTES: usize = 25;
+const TICK_BYTES: usize = 9;
 
 /// An entry of the log, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +20,10 @@ pub(crate) enum Command<'a> {
     Plain(&'a [u8]),
     Stamped(Stamp, &'a [u8]),
     Open,
+    /// So many milliseconds have passed on the leader.
+    Tick(u64),
+    /// All replicas digest their state as it is here.
+    Audit,
     /// Written by another build: it changes nothing, on every replica alike.
     Strange,
 }
@@ -32,6 +41,8 @@ impl<'a> Command<'a> {
                 Self::Stamped(Stamp { session, sequence, answered }, &entry[STAMP_BYTES..])
             }
             Some(&OPEN) => Self::Open,
+            Some(&AUDIT) if entry.len() == 1 => Self::Audit,
+            Some(&TICK) if entry.len() == TICK_BYTES => Self::Tick(number(1)),
             _ => Self::Strange,
         }
     }
@@ -80,6 +91,23 @@ impl Commands {
     /// Adds the opening of a session.
     pub fn push_open(&mut self) {
         self.proposals.push_with(|out| out.put_u8(OPEN));
+    }
+
+    /// The passing of time, which only the replica itself tells of.
+    pub(crate) fn tick(passed: Duration) -> Self {
+        let mut commands = Self::with_capacity(TICK_BYTES, 1);
+        commands.proposals.push_with(|out| {
+            out.put_u8(TICK);
+            out.put_u64_le(passed.as_millis() as u64);
+        });
+        commands
+    }
+
+    /// The beginning of an audit.
+    pub(crate) fn audit() -> Self {
+        let mut commands = Self::with_capacity(1, 1);
+        commands.proposals.push_with(|out| out.put_u8(AUDIT));
+        commands
     }
 
     /// How many commands it holds.

@@ -18,6 +18,17 @@ pub struct Config<S> {
     /// Answers that are remembered a session, and so the commands that a client may have under
     /// way. Must be equal on all replicas. Default 256.
     pub answers_max: usize,
+    /// How long a session is remembered that is not used, in log time: time that leaders have
+    /// served (see [`Status::log_time`](crate::Status::log_time)). It is never less, and up to four
+    /// `tick_interval`s more. A client that is away for longer cannot learn what became of its last
+    /// commands. Must be equal on all replicas. Default 1 h.
+    pub session_ttl: Duration,
+    /// How often a leader writes into the log how much time has passed, while there are sessions:
+    /// each is an entry. Must be equal on all replicas. Default 10 s.
+    pub tick_interval: Duration,
+    /// How often a leader has all replicas compare their states, while commands come: each walks
+    /// over its whole state, in the steps of a snapshot. Default 10 min.
+    pub audit_interval: Duration,
     /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
     /// longer than this takes its own length in its place, so that a large state is not written
     /// over and over. Default 64 MiB.
@@ -26,6 +37,9 @@ pub struct Config<S> {
     /// the last one was: what a restart has to apply again, and twice this is what the journal
     /// should have room for. Default 256 MiB.
     pub snapshot_bytes_max: u64,
+    /// The longest time from the first command after a snapshot to the next one, however little was
+    /// applied: what a restart has to apply again is never older. Default 1 h.
+    pub snapshot_interval: Duration,
     /// What one step writes of a snapshot, in bytes, before anything else gets its turn. Larger
     /// ends sooner and makes commands wait longer. Default 256 KiB.
     pub snapshot_step_bytes: usize,
@@ -34,7 +48,21 @@ pub struct Config<S> {
     pub snapshot_step_interval: Duration,
     /// Queries that may wait for their index; more are refused. Default 65,536.
     pub queries_max: usize,
+    /// Changes that are kept for watchers, in bytes with 24 for each: how far behind a watcher may
+    /// be, or how long away, before it is told [`Compacted`](crate::Reply::Compacted). Twice of it
+    /// is never taken. 0 keeps none, and refuses watchers. Default 4 MiB.
+    pub history_bytes_max: usize,
+    /// Watchers that may wait for a change; more are refused. Default 4096.
+    pub watches_max: usize,
+    /// How long an answer to a watcher grows, in bytes, before it ends with the changes of one
+    /// entry. Default 256 KiB.
+    pub watch_bytes_max: usize,
+    /// How long a watcher may wait for a change before it is told that there was none: what a
+    /// watcher that went away is remembered for. Default 60 s.
+    pub watch_wait_max: Duration,
 }
+
+const MILLI: Duration = Duration::from_millis(1);
 
 impl<S> Config<S> {
     /// The defaults for these voters.
@@ -45,11 +73,19 @@ impl<S> Config<S> {
             state,
             sessions_max: 4096,
             answers_max: 256,
+            session_ttl: Duration::from_secs(3600),
+            tick_interval: Duration::from_secs(10),
+            audit_interval: Duration::from_secs(600),
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
+            snapshot_interval: Duration::from_secs(3600),
             snapshot_step_bytes: 256 << 10,
             snapshot_step_interval: Duration::from_millis(1),
             queries_max: 1 << 16,
+            history_bytes_max: 4 << 20,
+            watches_max: 4096,
+            watch_bytes_max: 256 << 10,
+            watch_wait_max: Duration::from_secs(60),
         }
     }
 
@@ -58,11 +94,31 @@ impl<S> Config<S> {
         let rules = [
             ("sessions_max", one, self.sessions_max >= 1),
             ("answers_max", one, self.answers_max >= 1),
+            (
+                "session_ttl",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.session_ttl),
+            ),
+            (
+                "tick_interval",
+                "is at least 1 ms and at most session_ttl",
+                (MILLI..=self.session_ttl).contains(&self.tick_interval),
+            ),
+            (
+                "audit_interval",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.audit_interval),
+            ),
             ("snapshot_bytes", one, self.snapshot_bytes >= 1),
             (
                 "snapshot_bytes_max",
                 "is not below snapshot_bytes",
                 self.snapshot_bytes_max >= self.snapshot_bytes,
+            ),
+            (
+                "snapshot_interval",
+                "is between 1 ms and a year",
+                (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.snapshot_interval),
             ),
             ("snapshot_step_bytes", one, self.snapshot_step_bytes >= 1),
             (
@@ -72,6 +128,13 @@ impl<S> Config<S> {
                     .contains(&self.snapshot_step_interval),
             ),
             ("queries_max", one, self.queries_max >= 1),
+            ("watches_max", one, self.watches_max >= 1),
+            ("watch_bytes_max", one, self.watch_bytes_max >= 1),
+            (
+                "watch_wait_max",
+                "is at most an hour",
+                self.watch_wait_max <= Duration::from_secs(3600),
+            ),
         ];
         match rules.into_iter().find(|(_, _, kept)| !kept) {
             Some((field, rule, _)) => Err(Error::Config { field, rule }),
@@ -105,15 +168,24 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 8] = [
+        let breaks: [Break; 17] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
+            ("session_ttl", |c| c.session_ttl = Duration::ZERO),
+            ("session_ttl", |c| c.session_ttl = Duration::MAX),
+            ("tick_interval", |c| c.tick_interval = Duration::ZERO),
+            ("tick_interval", |c| c.tick_interval = c.session_ttl + Duration::from_millis(1)),
+            ("audit_interval", |c| c.audit_interval = Duration::ZERO),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
             ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
+            ("snapshot_interval", |c| c.snapshot_interval = Duration::ZERO),
             ("snapshot_step_bytes", |c| c.snapshot_step_bytes = 0),
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::ZERO),
             ("snapshot_step_interval", |c| c.snapshot_step_interval = Duration::MAX),
             ("queries_max", |c| c.queries_max = 0),
+            ("watches_max", |c| c.watches_max = 0),
+            ("watch_bytes_max", |c| c.watch_bytes_max = 0),
+            ("watch_wait_max", |c| c.watch_wait_max = Duration::MAX),
         ];
         for (want, change) in breaks {
             let mut bad = good.clone();

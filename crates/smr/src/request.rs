@@ -8,7 +8,9 @@ use quorate_raft::{Index, RoleName, Term};
 use quorate_transport::NodeId;
 
 use crate::applier::Outcome;
+use crate::changes::{Change, Found};
 use crate::command::Commands;
+use crate::watch::Watch;
 
 /// What the local application asks; each is answered exactly once.
 #[derive(Debug)]
@@ -22,8 +24,18 @@ pub enum Request {
         /// How fresh the answer must be.
         freshness: Freshness,
     },
+    /// From which index on does a watch see everything that is answered from now on? Every command
+    /// answered before is at that index or before it. Needs the leader and a round trip to a
+    /// majority.
+    ReadIndex,
+    /// Tell what has changed after an index: at once, or when it does. Any replica answers, with
+    /// what it has applied.
+    Watch(Watch),
     /// The digest of everything applied so far, and of what came of it.
     Digest,
+    /// Have all replicas digest their state at one index and compare: a replica whose state cannot
+    /// be that of a majority stops. Answered once this replica's own digest is known.
+    Audit,
     /// Hand leadership over, to the most caught-up voter where `None`.
     Transfer {
         /// To whom.
@@ -61,6 +73,28 @@ pub enum Reply {
         /// What it said.
         answer: Bytes,
     },
+    /// A watch from now on begins after this index.
+    ReadIndex {
+        /// The last entry that may have been answered.
+        index: Index,
+    },
+    /// What has changed. The next question goes on after `upto`, at this replica or any other.
+    Changes {
+        /// As was asked.
+        after: Index,
+        /// Every wanted change of the entries after `after` and up to here is among them.
+        upto: Index,
+        /// The changes, in the order of the log; none when the question has waited for long
+        /// enough.
+        changes: Vec<Change>,
+    },
+    /// Some of the changes that were asked for are no longer kept here. Another replica may still
+    /// have them; else read the state and go on from the index of that answer.
+    Compacted {
+        /// The first entry whose changes, and those of all after it, can still be had here: a
+        /// watch may begin after the one before it.
+        first: Index,
+    },
     /// The digest of everything applied so far, and of what came of it: equal on all replicas at
     /// equal indices.
     Digest {
@@ -69,12 +103,26 @@ pub enum Reply {
         /// The digest.
         digest: u128,
     },
+    /// This replica's state at an index that all replicas audit; [`Status::audited`] of the others
+    /// has theirs.
+    Audited {
+        /// Everything up to here is in it.
+        index: Index,
+        /// The digest of state, sessions, log time, and of all that was ever applied.
+        digest: u128,
+    },
     /// This node no longer leads, as was asked.
     Transferred,
     /// Not done, and never will be: asking again is safe.
     Rejected(Rejection),
     /// Done or not: it can no longer be told here. Asking again is safe only within a session.
     Unknown,
+}
+
+impl Reply {
+    pub(crate) fn changes(after: Index, found: Found) -> Self {
+        Self::Changes { after, upto: found.upto, changes: found.changes }
+    }
 }
 
 /// Why a request was not done. Nothing of it will happen later.
@@ -93,6 +141,8 @@ pub enum Rejection {
     NotFresh,
     /// The hand-over did not succeed.
     TransferFailed,
+    /// This replica keeps no changes (`history_bytes_max` is 0).
+    NoHistory,
 }
 
 /// What happens without being asked.
@@ -106,6 +156,14 @@ pub enum Event {
         term: Term,
         /// Whom this node follows; itself when it leads.
         leader: Option<NodeId>,
+    },
+    /// Another replica has said that its state at an index is another than the state here. One of
+    /// the two stops itself once a majority has spoken.
+    Differs {
+        /// Which.
+        node: NodeId,
+        /// Where.
+        index: Index,
     },
     /// The state was taken over from a snapshot.
     Restored {
@@ -125,6 +183,20 @@ pub struct Status {
     pub digest: u128,
     /// Sessions that are remembered.
     pub sessions: usize,
+    /// Sessions that have expired for want of use, as this replica has seen since it started.
+    pub sessions_expired: u64,
+    /// Log time: how long leaders have served while there were sessions, by their own clocks and in
+    /// steps of `tick_interval`. Equal on all replicas at equal indices.
+    pub log_time: Duration,
     /// Commands that wait to be applied here.
     pub waiting: usize,
+    /// The last audit that is over here: an index, and the digest of the state there. Equal on all
+    /// replicas at equal indices.
+    pub audited: Option<(Index, u128)>,
+    /// How often another replica was found to have the same state.
+    pub audits_agreed: u64,
+    /// Watchers that wait for a change here.
+    pub watching: usize,
+    /// The first entry that a watcher can still be told of here.
+    pub history_first: Index,
 }

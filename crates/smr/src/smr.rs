@@ -11,12 +11,20 @@ use quorate_transport::{
     Ticket, Time,
 };
 
-use crate::applier::{Applier, Gap, Outcome};
+use crate::applier::{Applier, Outcome, Taken};
+use crate::audit::Audits;
 use crate::config::{Config, Error};
 use crate::contact::{Contact, counts};
-use crate::request::{Event, Freshness, Rejection, Reply, Request, Status};
+use crate::guard::guard;
+use crate::message::Message;
+use crate::request::{Event, Rejection, Reply, Request, Status};
 use crate::snapshots::Snapshots;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{RestoreError, StateMachine};
+use crate::ticker::Ticker;
+use crate::watch::Watches;
+
+mod reads;
+mod upkeep;
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -39,6 +47,13 @@ pub struct Smr<S: StateMachine> {
     reading: usize,
     contact: Contact,
     snapshots: Snapshots<S>,
+    watches: Watches,
+    ticker: Ticker,
+    /// When the next audit begins.
+    auditor: Ticker,
+    audits: Audits,
+    /// It has halted: nothing more is applied.
+    stopped: bool,
     /// What Raft should be told has been applied.
     unreported: bool,
     queries_max: usize,
@@ -52,11 +67,21 @@ enum Deferred {
 
 #[derive(Clone, Debug)]
 enum Asked {
-    Apply { id: RequestId, count: usize },
-    Read { id: RequestId, query: Bytes },
+    Apply {
+        id: RequestId,
+        count: usize,
+    },
+    Read {
+        id: RequestId,
+        query: Bytes,
+    },
+    Index(RequestId),
     Transfer(RequestId),
     Compact,
     Applied,
+    Tick,
+    /// By a request, or because it is time.
+    Audit(Option<RequestId>),
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +96,7 @@ type Out<'a, S> = &'a mut Outbox<Smr<S>>;
 impl<S: StateMachine> Machine for Smr<S> {
     type Config = Config<S>;
     type Error = Error;
-    type Message = raft::Message;
+    type Message = Message;
     type Record = raft::Record;
     type Request = Request;
     type Reply = Reply;
@@ -80,11 +105,16 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
         config.validate()?;
         let contact = Contact::new(&config.raft.voters);
-        let snapshots = Snapshots::new(&config);
         Ok(Self {
-            raft: Raft::new(start, config.raft)?,
             inner: Outbox::default(),
-            applier: Applier::new(config.state, config.sessions_max, config.answers_max),
+            applier: Applier::new(&config),
+            snapshots: Snapshots::new(&config),
+            watches: Watches::new(&config),
+            ticker: Ticker::new(config.tick_interval),
+            auditor: Ticker::new(config.audit_interval),
+            audits: Audits::new(start.node, &config),
+            stopped: false,
+            raft: Raft::new(start, config.raft)?,
             durable: Ticket::ZERO,
             deferred: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -93,7 +123,6 @@ impl<S: StateMachine> Machine for Smr<S> {
             queries: BTreeMap::new(),
             reading: 0,
             contact,
-            snapshots,
             unreported: false,
             queries_max: config.queries_max,
         })
@@ -110,7 +139,11 @@ impl<S: StateMachine> Machine for Smr<S> {
                 self.on_request(now, id, request, out);
                 return self.apply_deferred(now, out);
             }
-            Input::Message { from, message } => {
+            Input::Message { from, message: Message::Audit { index, digest: [low, high] } } => {
+                let digest = u128::from(high) << 64 | u128::from(low);
+                return self.on_audit(from.node, index, digest, out);
+            }
+            Input::Message { from, message: Message::Raft(message) } => {
                 let (node, term, counts) = (from.node, message.term(), counts(&message));
                 let input = Input::Message { from, message };
                 self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
@@ -123,7 +156,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             }
             Input::Started => Input::Started,
             Input::Timer => {
-                self.step_snapshot(now, out);
+                self.on_timer(now, out);
                 Input::Timer
             }
             Input::Link { peer, state } => Input::Link { peer, state },
@@ -139,16 +172,23 @@ impl<S: StateMachine> Machine for Smr<S> {
             let index = self.applier.applied();
             self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
         }
-        if self.snapshots.is_due() {
-            self.snapshots.begin(now, self.applier.save());
-        }
+        let leads = self.raft.is_leader();
+        self.ticker.count(now, leads && self.applier.sessions() > 0);
+        self.auditor.count(now, leads && !self.applier.is_audited());
+        self.begin_snapshot(now, out);
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        let step = self.snapshots.deadline();
-        self.raft.deadline().into_iter().chain(step).min()
+        let own = [
+            self.snapshots.deadline(),
+            self.watches.deadline(),
+            self.ticker.deadline(),
+            self.auditor.deadline(),
+            self.audits.deadline(),
+        ];
+        self.raft.deadline().into_iter().chain(own.into_iter().flatten()).min()
     }
 
     fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
@@ -174,6 +214,11 @@ impl<S: StateMachine> Machine for Smr<S> {
         }
         into.u64(self.reading as u64);
         self.snapshots.digest(now, into);
+        self.applier.history().digest(into);
+        self.watches.digest(now, into);
+        self.ticker.digest(now, into);
+        self.auditor.digest(now, into);
+        self.audits.digest(now, rename, into);
         into.bool(self.unreported);
         self.contact.digest(now, rename, into);
     }
@@ -188,7 +233,13 @@ impl<S: StateMachine> Smr<S> {
             applied: self.applier.applied(),
             digest: self.applier.digest(),
             sessions: self.applier.sessions(),
+            sessions_expired: self.applier.expired(),
+            log_time: self.applier.log_time(),
             waiting: self.waiting.len(),
+            audited: self.audits.last(),
+            audits_agreed: self.audits.agreed(),
+            watching: self.watches.count(),
+            history_first: self.applier.history().first(),
         }
     }
 
@@ -211,47 +262,23 @@ impl<S: StateMachine> Smr<S> {
                 self.ask(now, asked, raft::Request::Propose(commands.proposals), out);
             }
             Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
+            Request::ReadIndex => self.read(now, id, Asked::Index(id), out),
+            Request::Watch(watch) => {
+                let (history, applied) = (self.applier.history(), self.applier.applied());
+                if let Some(reply) = self.watches.ask(now, id, watch, history, applied) {
+                    out.answer_eager(id, reply); // only what is durable here was applied
+                }
+            }
             Request::Digest => {
                 let (index, digest) = (self.applier.applied(), self.applier.digest());
                 // Only what is durable here was applied.
                 out.answer_eager(id, Reply::Digest { index, digest });
             }
+            Request::Audit => self.audit(now, Some(id), out),
             Request::Transfer { to } => {
                 self.ask(now, Asked::Transfer(id), raft::Request::Transfer { to }, out);
             }
         }
-    }
-
-    fn on_query(
-        &mut self,
-        now: Time,
-        id: RequestId,
-        query: Bytes,
-        freshness: Freshness,
-        out: Out<'_, S>,
-    ) {
-        let limit = match freshness {
-            Freshness::Linearizable => {
-                if self.reading >= self.queries_max {
-                    out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
-                    return;
-                }
-                self.reading += 1;
-                return self.ask(now, Asked::Read { id, query }, raft::Request::Read, out);
-            }
-            Freshness::Within(limit) => Some(limit),
-            Freshness::Any => None,
-        };
-        let near = limit.is_none_or(|limit| {
-            self.contact.since(now, &self.raft).is_some_and(|since| since <= limit)
-        });
-        let reply = if near {
-            let index = self.applier.applied();
-            Reply::Answer { index, answer: self.applier.query(&query) }
-        } else {
-            Reply::Rejected(Rejection::NotFresh)
-        };
-        out.answer_eager(id, reply); // only what is durable here was applied
     }
 
     fn ask(&mut self, now: Time, asked: Asked, request: raft::Request, out: Out<'_, S>) {
@@ -279,7 +306,7 @@ impl<S: StateMachine> Smr<S> {
             |effect, out| match effect {
                 Effect::Persist { ticket, record } => out.push(Effect::Persist { ticket, record }),
                 Effect::Send { to, message, after } => {
-                    out.push(Effect::Send { to, message, after })
+                    out.push(Effect::Send { to, message: Message::Raft(message), after })
                 }
                 Effect::Release { upto, after } => out.push(Effect::Release { upto, after }),
                 Effect::Store(op) => out.push(Effect::Store(op)),
@@ -326,15 +353,33 @@ impl<S: StateMachine> Smr<S> {
                 (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {
                     self.queries.insert((*index, id.0), (id, query));
                 }
+                (Asked::Index(id), raft::Reply::ReadAt { index }) => {
+                    self.reading -= 1;
+                    out.answer_eager(id, Reply::ReadIndex { index: *index }); // by a majority
+                }
                 (Asked::Transfer(id), raft::Reply::Transferred) => {
                     out.answer_eager(id, Reply::Transferred); // promises nothing
                 }
-                (Asked::Read { id, .. }, other) => {
+                (Asked::Read { id, .. } | Asked::Index(id), other) => {
                     self.reading -= 1;
                     out.answer_eager(id, refusal(other)); // nothing was done
                 }
                 (Asked::Apply { id, .. } | Asked::Transfer(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
+                }
+                (Asked::Tick, _) => {
+                    self.ticker.answered();
+                    first = first.next();
+                }
+                (Asked::Audit(id), reply) => {
+                    self.auditor.answered();
+                    if let Some(id) = id {
+                        match reply {
+                            raft::Reply::Committed { .. } => self.audits.wait(id, first),
+                            other => out.answer_eager(id, refusal(other)),
+                        }
+                    }
+                    first = first.next();
                 }
                 (Asked::Compact, _) => self.snapshots.stored(),
                 (Asked::Applied, _) => {}
@@ -344,19 +389,28 @@ impl<S: StateMachine> Smr<S> {
 
     /// Applies what has become durable here, in order, and answers whoever waited for it.
     fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
-        while let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
+        while !self.stopped
+            && let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
         {
             match next {
-                Deferred::View(view) => self.apply(&view, out),
+                Deferred::View(view) => self.apply(now, &view, out),
                 Deferred::Restore { id, offset, bytes, last } => {
                     self.restore(now, (id, offset), &bytes, last, out);
                 }
             }
         }
+        if self.stopped {
+            return;
+        }
         self.answer_queries(out);
+        self.begin_audit(now);
+        self.answer_audits(out);
+        let (history, applied) = (self.applier.history(), self.applier.applied());
+        // A majority has it, and everything applied here is durable here.
+        self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
     }
 
-    fn apply(&mut self, view: &View, out: Out<'_, S>) {
+    fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
         let waiting = &mut self.waiting;
         let next = waiting.first_key_value().map_or(Index(u64::MAX), |(first, _)| *first);
         let wanted = |index: Index| index >= next;
@@ -374,11 +428,10 @@ impl<S: StateMachine> Smr<S> {
                 out.answer_eager(done.id, Reply::Applied { first, outcomes: done.outcomes });
             }
         });
-        if let Err(Gap { applied, next }) = applied {
-            out.halt("entries are applied without a gap", format!("{next} follows {applied}"));
-            return;
+        if let Err(stop) = applied {
+            return self.stop(&stop, out);
         }
-        self.snapshots.applied(view.payload_len() as u64 + 16 * view.count() as u64);
+        self.snapshots.applied(now, view.payload_len() as u64 + 16 * view.count() as u64);
         self.unreported = true;
     }
 
@@ -396,14 +449,22 @@ impl<S: StateMachine> Smr<S> {
         let Some(mut loading) = self.snapshots.loading.take() else { return };
         let len = offset as usize + chunk.len();
         let index = Index(id.index);
-        let done = match loading.feed(chunk) {
+        let read = guard(|| loading.feed(chunk));
+        let done = match read.unwrap_or(Err(RestoreError)) {
             Ok(()) if !last => return self.snapshots.loading = Some(loading),
             Ok(()) => self.applier.take_over(index, loading),
             Err(error) => Err(error),
         };
         match done {
-            Ok(former) => self.snapshots.loaded(now, former, len),
+            Ok(Taken { former, audit, pieces }) => {
+                self.snapshots.loaded(now, former, len);
+                if let Some(rest) = self.audits.abandon() {
+                    self.snapshots.drop_slowly(now, rest);
+                }
+                self.audits.begin(now, audit, Some(pieces));
+            }
             Err(_) => {
+                self.stopped = true;
                 let rule = "a snapshot restores the state it was made of";
                 return out.halt(rule, format!("{index}"));
             }
@@ -418,29 +479,6 @@ impl<S: StateMachine> Smr<S> {
         }
         self.unreported = true;
         out.emit_eager(Event::Restored { index }); // it is durable here
-    }
-
-    fn answer_queries(&mut self, out: Out<'_, S>) {
-        let applied = self.applier.applied();
-        while let Some(entry) = self.queries.first_entry() {
-            if entry.key().0 > applied {
-                break;
-            }
-            let (id, query) = entry.remove();
-            self.reading -= 1;
-            let answer = self.applier.query(&query);
-            // A majority confirmed the index; everything applied here is durable here.
-            out.answer_eager(id, Reply::Answer { index: applied, answer });
-        }
-    }
-
-    /// Writes on at a snapshot; Raft gets it when it is whole.
-    fn step_snapshot(&mut self, now: Time, out: Out<'_, S>) {
-        if let Some(saving) = self.snapshots.step(now) {
-            let index = saving.index();
-            let contents = saving.finish();
-            self.ask(now, Asked::Compact, raft::Request::Compact { index, contents }, out);
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! When a snapshot is made, how far it is, and what is being taken over from one.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use quorate_transport::{Digest, Time};
 
 use crate::config::Config;
+use crate::guard::{Panicked, guard};
 use crate::state_machine::{Pieces, StateMachine};
 use crate::transit::{Loading, Saving};
 
@@ -13,6 +15,8 @@ use crate::transit::{Loading, Saving};
 pub(crate) struct Snapshots<S> {
     /// Payload applied since the last one began.
     fresh_bytes: u64,
+    /// When the first of it was.
+    fresh_since: Option<Time>,
     /// Payload that makes a new one.
     due_bytes: u64,
     stage: Stage,
@@ -27,6 +31,7 @@ pub(crate) struct Snapshots<S> {
 struct Limits {
     bytes: u64,
     bytes_max: u64,
+    interval: Duration,
     step_bytes: usize,
     step_interval: Duration,
 }
@@ -35,7 +40,7 @@ struct Limits {
 enum Stage {
     Idle,
     /// It is being written.
-    Writing(Saving),
+    Writing(Box<Saving>),
     /// Raft and the store have it.
     Storing,
 }
@@ -45,11 +50,13 @@ impl<S: StateMachine> Snapshots<S> {
         let limits = Limits {
             bytes: config.snapshot_bytes,
             bytes_max: config.snapshot_bytes_max,
+            interval: config.snapshot_interval,
             step_bytes: config.snapshot_step_bytes,
             step_interval: config.snapshot_step_interval,
         };
         Self {
             fresh_bytes: 0,
+            fresh_since: None,
             due_bytes: limits.bytes,
             stage: Stage::Idle,
             former: None,
@@ -60,18 +67,26 @@ impl<S: StateMachine> Snapshots<S> {
     }
 
     /// So much payload was applied.
-    pub(crate) fn applied(&mut self, bytes: u64) {
+    pub(crate) fn applied(&mut self, now: Time, bytes: u64) {
         self.fresh_bytes += bytes;
+        self.fresh_since.get_or_insert(now);
     }
 
     /// Whether one should begin now.
-    pub(crate) fn is_due(&self) -> bool {
-        self.fresh_bytes >= self.due_bytes && matches!(self.stage, Stage::Idle)
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        let is_idle = matches!(self.stage, Stage::Idle);
+        let is_old = || self.due_at().is_some_and(|at| at <= now);
+        is_idle && (self.fresh_bytes >= self.due_bytes || is_old())
+    }
+
+    /// When one should begin, however little was applied.
+    fn due_at(&self) -> Option<Time> {
+        self.fresh_since.map(|since| since + self.limits.interval)
     }
 
     pub(crate) fn begin(&mut self, now: Time, saving: Saving) {
-        self.fresh_bytes = 0;
-        self.stage = Stage::Writing(saving);
+        (self.fresh_bytes, self.fresh_since) = (0, None);
+        self.stage = Stage::Writing(Box::new(saving));
         self.step_after(now);
     }
 
@@ -94,45 +109,49 @@ impl<S: StateMachine> Snapshots<S> {
 
     /// One was taken over in place of the state that is `former` now.
     pub(crate) fn loaded(&mut self, now: Time, former: Pieces, len: usize) {
-        self.fresh_bytes = 0;
+        (self.fresh_bytes, self.fresh_since) = (0, None);
         self.due_bytes = self.due_after(len);
         self.drop_slowly(now, former);
     }
 
     /// Does a step, if one is due; gives back a snapshot that is all written.
-    pub(crate) fn step(&mut self, now: Time) -> Option<Saving> {
-        self.step_at.take_if(|at| *at <= now)?;
+    pub(crate) fn step(&mut self, now: Time) -> Result<Option<Saving>, Panicked> {
+        if self.step_at.take_if(|at| *at <= now).is_none() {
+            return Ok(None);
+        }
         let mut bytes = self.limits.step_bytes;
         while let Some(former) = &mut self.former
             && bytes > 0
         {
-            match former.next() {
+            match guard(|| former.next())? {
                 Some(piece) => bytes = bytes.saturating_sub(piece.len().max(1)),
                 None => self.former = None,
             }
         }
         if let Stage::Writing(saving) = &mut self.stage
-            && saving.step(bytes)
+            && guard(|| saving.step(bytes))?
         {
             let len = saving.written();
             self.due_bytes = self.due_after(len);
             if let Stage::Writing(saving) = core::mem::replace(&mut self.stage, Stage::Storing) {
                 self.step_after(now);
-                return Some(saving);
+                return Ok(Some(*saving));
             }
         }
         self.step_after(now);
-        None
+        Ok(None)
     }
 
-    /// When the next step is due.
+    /// When the next step, or the next snapshot, is due.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.step_at
+        let begin_at = self.due_at().filter(|_| matches!(self.stage, Stage::Idle));
+        self.step_at.into_iter().chain(begin_at).min()
     }
 
     pub(crate) fn digest(&self, now: Time, into: &mut Digest) {
         into.u64(self.fresh_bytes);
         into.u64(self.due_bytes);
+        into.option(self.fresh_since.map(|since| now.since(since).as_nanos() as u64));
         match &self.stage {
             Stage::Idle => into.u64(0),
             Stage::Storing => into.u64(1),
@@ -151,7 +170,8 @@ impl<S: StateMachine> Snapshots<S> {
         (len as u64).clamp(self.limits.bytes, self.limits.bytes_max)
     }
 
-    fn drop_slowly(&mut self, now: Time, pieces: Pieces) {
+    /// Lets go of a state in steps.
+    pub(crate) fn drop_slowly(&mut self, now: Time, pieces: Pieces) {
         self.former = Some(match self.former.take() {
             Some(former) => Pieces::new(former.chain(pieces)),
             None => pieces,

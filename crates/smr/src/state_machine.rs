@@ -7,18 +7,24 @@ use core::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::changes::Block;
+
 /// A deterministic state machine. Its state must follow from the commands alone: no clock, no
 /// randomness, no hash map whose order shows.
 pub trait StateMachine: Clone + Send + 'static {
     /// Applies commands in order, and pushes exactly one output for each.
     ///
-    /// It is total: a command that makes no sense has an output that says so.
+    /// It is total: a command that makes no sense has an output that says so. What watchers are to
+    /// see it tells with [`Outputs::change`]; a state machine that nobody watches need not.
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs);
 
     /// Answers a question without changing anything.
     fn query(&self, query: &[u8]) -> Bytes;
 
     /// The whole state as it is now, piece by piece, each less than 4 GiB long.
+    ///
+    /// Equal states make equal pieces, also where one was taken over from a snapshot: that is what
+    /// audits compare.
     ///
     /// The replica stands still while this is called and while a piece is made, and works on in
     /// between: what is returned should be a copy that shares, such as that of a
@@ -87,14 +93,28 @@ impl fmt::Debug for Pieces {
     }
 }
 
-/// Outputs of commands, written one after the other.
+/// Outputs of commands, written one after the other, and what watchers see of them.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     arena: Vec<u8>,
     ends: Vec<usize>,
+    /// `None` where no changes are kept.
+    pub(crate) changes: Option<Block>,
 }
 
 impl Outputs {
+    /// Tells watchers that the command whose output comes next has changed `key`, and how, in
+    /// parts that follow each other. It may be called several times for one command; the bytes are
+    /// copied, and nothing else is done.
+    ///
+    /// Like an output it must follow from the commands alone, so that a watcher sees the same at
+    /// every replica.
+    pub fn change(&mut self, key: &[u8], parts: &[&[u8]]) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(self.ends.len(), key, parts);
+        }
+    }
+
     /// The next command's output.
     pub fn push(&mut self, output: &[u8]) {
         self.arena.extend_from_slice(output);
@@ -108,6 +128,11 @@ impl Outputs {
 
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
+    }
+
+    /// A change was told of after the last output: nobody knows which command made it.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.is_beyond(self.count()))
     }
 
     pub(crate) fn get(&self, at: usize) -> &[u8] {

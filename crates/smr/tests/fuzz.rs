@@ -55,7 +55,7 @@ struct World {
 
 impl Sink<Smr<Kept>> for World {
     fn persist(&mut self, _: Ticket, _: Record) {}
-    fn send(&mut self, _: NodeId, _: quorate_raft::Message) {}
+    fn send(&mut self, _: NodeId, _: quorate_smr::Message) {}
     fn emit(&mut self, event: Event) {
         self.restored |= matches!(event, Event::Restored { .. });
     }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use quorate_raft::{Index, Message, Piece, Snapshot, Term, Views};
 use quorate_sim::laws::{Subject, check};
 use quorate_smr::{
-    Commands, Config, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr, Stamp,
-    StateMachine,
+    Commands, Config, Filter, Freshness, Outputs, Pieces, Request, RestoreError, SessionId, Smr,
+    Stamp, StateMachine, Watch,
 };
 use quorate_transport::{
-    Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
+    Digest, Machine, NodeId, Rng, SnapshotId, Start, StoreError, StoreOp, Stored, crc32c,
 };
 
 /// Counts commands.
@@ -22,6 +22,7 @@ impl StateMachine for Count {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for _ in commands {
             self.0 += 1;
+            outputs.change(b"count", &[&self.0.to_le_bytes()]);
             outputs.push(&self.0.to_le_bytes());
         }
     }
@@ -46,7 +47,15 @@ fn number(rng: &mut Rng) -> u64 {
     }
 }
 
-fn message(rng: &mut Rng) -> Message {
+fn message(rng: &mut Rng) -> quorate_smr::Message {
+    if rng.below(12) == 0 {
+        let digest = [number(rng), number(rng)];
+        return quorate_smr::Message::Audit { index: Index(number(rng)), digest };
+    }
+    raft_message(rng).into()
+}
+
+fn raft_message(rng: &mut Rng) -> Message {
     let term = Term(number(rng));
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let (index, other) = (Index(number(rng)), Index(number(rng)));
@@ -99,7 +108,18 @@ fn request(rng: &mut Rng) -> Request {
         1 => Freshness::Within(Duration::from_millis(rng.below(500))),
         _ => Freshness::Any,
     };
-    match rng.below(10) {
+    match rng.below(13) {
+        12 => Request::Audit,
+        10 => Request::ReadIndex,
+        11 => {
+            let filter = match rng.below(3) {
+                0 => Filter::All,
+                1 => Filter::Key(Bytes::new()),
+                _ => Filter::Prefix(Bytes::from_static(b"c")),
+            };
+            let wait = Duration::from_millis(number(rng));
+            Request::Watch(Watch { after: Index(number(rng)), filter, wait })
+        }
         0 | 1 => Request::Query { query: Bytes::new(), freshness },
         2 => Request::Digest,
         3 => Request::Transfer { to: (rng.below(2) == 0).then(|| NodeId(number(rng))) },
@@ -119,13 +139,17 @@ fn stored(rng: &mut Rng, asked: Option<&StoreOp>) -> Option<Stored> {
         Some(StoreOp::Finish { id, .. }) => Some(Stored::Finished { id: *id }),
         Some(StoreOp::Read { id, offset, tag, .. }) => {
             // Now and then it is a snapshot of this replica: no sessions, and as many commands.
-            let mut bytes = Vec::new();
-            for piece in [&[id.index, 0, 0, 0][..], &[rng.below(3)]] {
+            let (mut bytes, mut digest) = (Vec::new(), Digest::default());
+            for piece in [&[id.index, 0, 0, 0, 0][..], &[rng.below(3)]] {
                 bytes.extend_from_slice(&(8 * piece.len() as u32).to_le_bytes());
-                bytes.extend(piece.iter().flat_map(|word| word.to_le_bytes()));
+                let piece: Vec<u8> = piece.iter().flat_map(|word| word.to_le_bytes()).collect();
+                digest.bytes(&piece);
+                bytes.extend(piece);
             }
+            bytes.extend(u32::MAX.to_le_bytes());
+            bytes.extend(digest.value().to_le_bytes());
             let whole = bytes.len();
-            bytes.truncate(if rng.below(3) == 0 { rng.below(48) as usize } else { whole });
+            bytes.truncate(if rng.below(3) == 0 { rng.below(76) as usize } else { whole });
             let (bytes, len) = (Bytes::from(bytes), offset + whole as u64);
             Some(Stored::Chunk { id: *id, offset: *offset, bytes, len, tag: *tag })
         }
@@ -142,6 +166,11 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             (config.sessions_max, config.answers_max) = (2, 2);
             (config.snapshot_bytes, config.queries_max) = (100, 3);
             config.snapshot_step_bytes = 20;
+            config.session_ttl = Duration::from_millis(50);
+            config.tick_interval = Duration::from_millis(10);
+            config.snapshot_interval = Duration::from_millis(200);
+            config.audit_interval = Duration::from_millis(100);
+            (config.history_bytes_max, config.watches_max) = (500, 3);
             Smr::new(start, config).expect("a valid configuration")
         };
         let subject = Subject {

@@ -38,8 +38,10 @@ struct World {
 
 impl Sink<Smr<Nothing>> for World {
     fn persist(&mut self, _: Ticket, _: quorate_raft::Record) {}
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.sent.push((to, message));
+    fn send(&mut self, to: NodeId, message: quorate_smr::Message) {
+        if let quorate_smr::Message::Raft(message) = message {
+            self.sent.push((to, message));
+        }
     }
     fn emit(&mut self, _: quorate_smr::Event) {}
     fn answer(&mut self, _: RequestRange, reply: Reply) {
@@ -81,7 +83,7 @@ impl One {
 
     fn hear(&mut self, from: u64, message: Message) {
         let from = Peer { node: NodeId(from), incarnation: Incarnation(1) };
-        self.feed(Input::Message { from, message });
+        self.feed(Input::Message { from, message: message.into() });
     }
 
     fn ask(&mut self, freshness: Freshness) {

@@ -9,8 +9,8 @@ use quorate_smr::{
     Commands, Config, Event, Outputs, Pieces, Reply, Request, RestoreError, Smr, StateMachine,
 };
 use quorate_transport::{
-    Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, SnapshotId, Start,
-    StoreOp, Stored, Ticket, Time,
+    Cell, Digest, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, SnapshotId,
+    Start, StoreOp, Stored, Ticket, Time,
 };
 
 const PIECES: u64 = 1000;
@@ -60,7 +60,7 @@ struct World {
 
 impl Sink<Smr<Large>> for World {
     fn persist(&mut self, _: Ticket, _: Record) {}
-    fn send(&mut self, _: NodeId, _: Message) {}
+    fn send(&mut self, _: NodeId, _: quorate_smr::Message) {}
     fn emit(&mut self, event: Event) {
         self.restored |= matches!(event, Event::Restored { .. });
     }
@@ -146,7 +146,9 @@ fn a_snapshot_is_of_one_index_and_commands_are_applied_while_it_is_written() {
     };
     let bytes: Vec<u8> = one.world.ops.iter().flat_map(written).collect();
     let piece = [&(PIECE as u32).to_le_bytes()[..], &[1; PIECE]].concat();
-    let (_, state) = bytes.split_at(36);
+    let (_, state) = bytes.split_at(44);
+    let (state, end) = state.split_at(state.len() - 20);
+    assert_eq!(end[..4], u32::MAX.to_le_bytes(), "the digest is at the end");
     assert!(state.chunks(piece.len()).all(|found| found == piece), "later commands are not in it");
     assert_eq!(state.len(), piece.len() * PIECES as usize);
 }
@@ -157,13 +159,17 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     one.feed(Input::Started);
     let id = SnapshotId { index: 50, term: 3 };
     let mut bytes = Vec::new();
-    for piece in [[50u64, 0, 0, 0].map(u64::to_le_bytes).concat()]
+    let mut digest = Digest::default();
+    for piece in [[50u64, 0, 0, 0, 0].map(u64::to_le_bytes).concat()]
         .into_iter()
         .chain((0..PIECES).map(|_| vec![9; PIECE]))
     {
         bytes.extend_from_slice(&(piece.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&piece);
+        digest.bytes(&piece);
     }
+    bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+    bytes.extend_from_slice(&digest.value().to_le_bytes());
     let len = bytes.len() as u64;
     let from = Peer { node: NodeId(2), incarnation: Incarnation(1) };
     let checksum = quorate_transport::crc32c(&bytes);
@@ -176,26 +182,32 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
             bytes: whole.clone(),
         }),
     };
-    one.feed(Input::Message { from, message });
+    one.feed(Input::Message { from, message: message.into() });
     one.feed(Input::Stored(Stored::Finished { id }));
     let mut reads = 0;
+    let stands = |one: &One| {
+        let replica = one.cell.machine();
+        (replica.status().applied.0, replica.state().commands)
+    };
     let read = |op: &StoreOp| matches!(op, StoreOp::Read { .. });
     while let Some(at) = one.world.ops.iter().position(read) {
         let StoreOp::Read { id, offset, tag, .. } = one.world.ops.remove(at) else { break };
         let end = (offset as usize + STEP).min(whole.len());
         let chunk = whole.slice(offset as usize..end);
+        assert_eq!(stands(&one), (0, 0), "state and index change together, at the end");
         let (made, taken) =
             one.feed(Input::Stored(Stored::Chunk { id, offset, bytes: chunk, len, tag }));
         assert!(made == 0 && taken <= PIECES_A_STEP, "{taken} pieces of one chunk");
         reads += 1;
     }
     assert!(one.world.restored && reads >= PIECES / PIECES_A_STEP);
-    assert_eq!(one.cell.machine().state().commands, 9);
-    let (mut gone, mut ticks) = (0, 0);
-    while gone < PIECES {
-        let made = one.tick();
-        assert!(made <= PIECES_A_STEP, "{made} pieces in one step");
-        gone += made;
+    assert_eq!(stands(&one), (50, 9));
+    // The former state goes and the new one is audited, a step of each at a time.
+    let (mut made, mut ticks) = (0, 0);
+    while made < 2 * PIECES {
+        let step = one.tick();
+        assert!(step <= 2 * PIECES_A_STEP, "{step} pieces in one step");
+        made += step;
         ticks += 1;
         assert!(ticks < 10 * PIECES, "the former state goes");
     }

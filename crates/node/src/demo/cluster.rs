@@ -67,6 +67,7 @@ impl Processes {
             peer_listen: Some(member.peer.parse()?),
             client_listen: Some(member.client.parse()?),
             metrics_listen: None,
+            session_ttl: None,
             drills: self.drills,
             members: self.members.clone(),
         };

@@ -7,8 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use quorate_node::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
+
+/// Runs a test on a runtime of its own; one that hangs fails.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("it hangs") });
+}
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,10 +77,16 @@ pub(crate) struct Cluster {
     /// Where each node answers over HTTP.
     pub(crate) metrics: Vec<SocketAddr>,
     pub(crate) children: Vec<Option<Child>>,
+    /// Variables that its nodes are run with.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Cluster {
     pub(crate) fn start(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    pub(crate) fn start_with(count: usize, variables: &[(&'static str, &'static str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let addresses = free(3 * count);
         let (peers, rest) = addresses.split_at(count);
@@ -84,7 +97,8 @@ impl Cluster {
         };
         let members: String = (1..=count).zip(peers.iter().zip(&clients)).map(member).collect();
         let children = (0..count).map(|_| None).collect();
-        let mut cluster = Self { directory, clients, metrics, children };
+        let variables = variables.to_vec();
+        let mut cluster = Self { directory, clients, metrics, children, variables };
         for (node, peer) in (1..).zip(peers) {
             let (data, client) = (cluster.path(node, "data"), cluster.clients[node - 1]);
             let metrics = cluster.metrics[node - 1];
@@ -98,6 +112,12 @@ impl Cluster {
         cluster
     }
 
+    /// A client of all nodes in this process.
+    pub(crate) fn client(&self, patience: Duration) -> Client {
+        let nodes = (1..).zip(&self.clients).map(|(node, address)| (node, address.to_string()));
+        Client::new(nodes.collect(), patience)
+    }
+
     pub(crate) fn path(&self, node: usize, ending: &str) -> PathBuf {
         self.directory.path().join(format!("{node}.{ending}"))
     }
@@ -106,6 +126,7 @@ impl Cluster {
         let log = fs::File::create(self.path(node, "log")).unwrap();
         let file = self.path(node, "toml");
         let mut command = command(&["serve", "--config", file.to_str().unwrap()]);
+        command.envs(self.variables.iter().copied());
         let command = command.env("QUORATE_LOG", "info").stdout(Stdio::null()).stderr(log);
         self.children[node - 1] = Some(command.spawn().unwrap());
     }

@@ -12,6 +12,32 @@ pub(crate) struct Ledger {
     pub(crate) seen: SharedMap<u64, ()>,
     /// One that was applied twice. (M1)
     pub(crate) doubled: Option<u64>,
+    /// Commands that were applied, which no output shows.
+    pub(crate) count: u64,
+    /// A planted bug: this replica counts one of them twice.
+    pub(crate) miscounts: bool,
+    /// What watchers must have been told of, by its place.
+    pub(crate) log: SharedMap<u64, Made>,
+}
+
+/// A change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Its place among all changes.
+    pub(crate) place: u64,
+    /// The operation that made it.
+    pub(crate) number: u64,
+    pub(crate) key: u64,
+    pub(crate) sum: u64,
+}
+
+/// How many changes a command tells of: mostly one.
+pub(crate) fn changes(value: u64) -> u64 {
+    match value % 10 {
+        0 => 0,
+        9 => 2,
+        _ => 1,
+    }
 }
 
 /// What a client does.
@@ -41,11 +67,18 @@ impl StateMachine for Ledger {
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for command in commands {
             let (number, key, value) = (word(command, 0), word(command, 1), word(command, 2));
+            self.count += 1 + u64::from(self.miscounts && self.count == 50);
             if self.seen.insert(number, ()).is_some() {
                 self.doubled.get_or_insert(number);
             }
             let sum = value + self.sums.get(&key).copied().unwrap_or_default();
             self.sums.insert(key, sum);
+            for _ in 0..changes(value) {
+                let made = Made { place: 1 + self.log.len() as u64, number, key, sum };
+                self.log.insert(made.place, made);
+                let words = [made.place, number, key, sum].map(u64::to_le_bytes).concat();
+                outputs.change(&key.to_le_bytes(), &[&words]);
+            }
             outputs.push(&sum.to_le_bytes());
         }
     }
@@ -62,7 +95,13 @@ impl StateMachine for Ledger {
         let doubled = self.doubled.into_iter().map(move |number| words(&[0, number]));
         let seen = self.seen.clone().into_iter().map(move |(number, ())| words(&[1, number]));
         let sums = self.sums.clone().into_iter().map(move |(key, sum)| words(&[2, key, sum]));
-        Pieces::new(doubled.chain(seen).chain(sums))
+        let log = self
+            .log
+            .clone()
+            .into_iter()
+            .map(move |(place, made)| words(&[3, place, made.number, made.key, made.sum]));
+        let count = Some(words(&[4, self.count])).into_iter();
+        Pieces::new(count.chain(doubled).chain(seen).chain(sums).chain(log))
     }
 
     fn restore(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
@@ -71,6 +110,10 @@ impl StateMachine for Ledger {
             [0, number] => self.doubled = Some(number),
             [1, number] => drop(self.seen.insert(number, ())),
             [2, key, sum] => drop(self.sums.insert(key, sum)),
+            [3, place, number, key, sum] => {
+                self.log.insert(place, Made { place, number, key, sum });
+            }
+            [4, count] => self.count = count,
             _ => return Err(RestoreError),
         }
         Ok(())
