@@ -29,6 +29,10 @@ pub struct Config<S> {
     /// How often a leader has all replicas compare their states, while commands come: each walks
     /// over its whole state, in the steps of a snapshot. Default 10 min.
     pub audit_interval: Duration,
+    /// What is applied in one step, in bytes with 16 for each command, before messages and timers get
+    /// their turn: it bounds how long a replica is deaf, whatever has become committed at once, to
+    /// what the state machine takes for it. A slow state machine wants less. Default 1 MiB.
+    pub apply_step_bytes: usize,
     /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
     /// longer than this takes its own length in its place, so that a large state is not written
     /// over and over. Default 64 MiB.
@@ -76,6 +80,7 @@ impl<S> Config<S> {
             session_ttl: Duration::from_secs(3600),
             tick_interval: Duration::from_secs(10),
             audit_interval: Duration::from_secs(600),
+            apply_step_bytes: 1 << 20,
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
             snapshot_interval: Duration::from_secs(3600),
@@ -109,6 +114,7 @@ impl<S> Config<S> {
                 "is between 1 ms and a year",
                 (MILLI..=Duration::from_secs(365 * 86_400)).contains(&self.audit_interval),
             ),
+            ("apply_step_bytes", one, self.apply_step_bytes >= 1),
             ("snapshot_bytes", one, self.snapshot_bytes >= 1),
             (
                 "snapshot_bytes_max",
@@ -168,7 +174,7 @@ mod tests {
         let good = Config::new([NodeId(1)], ());
         assert_eq!(good.validate(), Ok(()));
         type Break = (&'static str, fn(&mut Config<()>));
-        let breaks: [Break; 17] = [
+        let breaks: [Break; 18] = [
             ("sessions_max", |c| c.sessions_max = 0),
             ("answers_max", |c| c.answers_max = 0),
             ("session_ttl", |c| c.session_ttl = Duration::ZERO),
@@ -176,6 +182,7 @@ mod tests {
             ("tick_interval", |c| c.tick_interval = Duration::ZERO),
             ("tick_interval", |c| c.tick_interval = c.session_ttl + Duration::from_millis(1)),
             ("audit_interval", |c| c.audit_interval = Duration::ZERO),
+            ("apply_step_bytes", |c| c.apply_step_bytes = 0),
             ("snapshot_bytes", |c| c.snapshot_bytes = 0),
             ("snapshot_bytes_max", |c| c.snapshot_bytes_max = c.snapshot_bytes - 1),
             ("snapshot_interval", |c| c.snapshot_interval = Duration::ZERO),

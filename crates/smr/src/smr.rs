@@ -23,8 +23,11 @@ use crate::state_machine::{RestoreError, StateMachine};
 use crate::ticker::Ticker;
 use crate::watch::Watches;
 
+mod apply;
 mod reads;
 mod upkeep;
+
+use apply::Pace;
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -48,6 +51,7 @@ pub struct Smr<S: StateMachine> {
     contact: Contact,
     snapshots: Snapshots<S>,
     watches: Watches,
+    pace: Pace,
     ticker: Ticker,
     /// When the next audit begins.
     auditor: Ticker,
@@ -110,6 +114,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             applier: Applier::new(&config),
             snapshots: Snapshots::new(&config),
             watches: Watches::new(&config),
+            pace: Pace::new(config.apply_step_bytes),
             ticker: Ticker::new(config.tick_interval),
             auditor: Ticker::new(config.audit_interval),
             audits: Audits::new(start.node, &config),
@@ -182,6 +187,7 @@ impl<S: StateMachine> Machine for Smr<S> {
 
     fn deadline(&self) -> Option<Time> {
         let own = [
+            self.pace.deadline(),
             self.snapshots.deadline(),
             self.watches.deadline(),
             self.ticker.deadline(),
@@ -213,6 +219,7 @@ impl<S: StateMachine> Machine for Smr<S> {
             into.u64(index.0);
         }
         into.u64(self.reading as u64);
+        self.pace.digest(now, into);
         self.snapshots.digest(now, into);
         self.applier.history().digest(into);
         self.watches.digest(now, into);
@@ -387,54 +394,7 @@ impl<S: StateMachine> Smr<S> {
         }
     }
 
-    /// Applies what has become durable here, in order, and answers whoever waited for it.
-    fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
-        while !self.stopped
-            && let Some((_, next)) = self.deferred.pop_front_if(|(after, _)| *after <= self.durable)
-        {
-            match next {
-                Deferred::View(view) => self.apply(now, &view, out),
-                Deferred::Restore { id, offset, bytes, last } => {
-                    self.restore(now, (id, offset), &bytes, last, out);
-                }
-            }
-        }
-        if self.stopped {
-            return;
-        }
-        self.answer_queries(out);
-        self.begin_audit(now);
-        self.answer_audits(out);
-        let (history, applied) = (self.applier.history(), self.applier.applied());
-        // A majority has it, and everything applied here is durable here.
-        self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
-    }
-
-    fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
-        let waiting = &mut self.waiting;
-        let next = waiting.first_key_value().map_or(Index(u64::MAX), |(first, _)| *first);
-        let wanted = |index: Index| index >= next;
-        let applied = self.applier.apply(view, wanted, |index, outcome| {
-            let Some(mut entry) = waiting.first_entry() else { return };
-            let expected = entry.key().0 + entry.get().outcomes.len() as u64;
-            if index.0 < expected {
-                return;
-            }
-            debug_assert!(index.0 == expected, "outcomes come without a gap");
-            entry.get_mut().outcomes.push(outcome);
-            if entry.get().outcomes.len() == entry.get().count {
-                let (first, done) = entry.remove_entry();
-                // Durable here and on a majority by now.
-                out.answer_eager(done.id, Reply::Applied { first, outcomes: done.outcomes });
-            }
-        });
-        if let Err(stop) = applied {
-            return self.stop(&stop, out);
-        }
-        self.snapshots.applied(now, view.payload_len() as u64 + 16 * view.count() as u64);
-        self.unreported = true;
-    }
-
+    /// Takes a piece of a snapshot in; with the last the state is the snapshot's.
     fn restore(
         &mut self,
         now: Time,

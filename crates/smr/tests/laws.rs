@@ -168,6 +168,7 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             config.snapshot_step_bytes = 20;
             config.session_ttl = Duration::from_millis(50);
             config.tick_interval = Duration::from_millis(10);
+            config.apply_step_bytes = 60;
             config.snapshot_interval = Duration::from_millis(200);
             config.audit_interval = Duration::from_millis(100);
             (config.history_bytes_max, config.watches_max) = (500, 3);

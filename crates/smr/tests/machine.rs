@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_raft::Message;
+use quorate_raft::{Batch, Index, Message, View, Views};
 use quorate_smr::{
     Config, Freshness, Outputs, Pieces, Rejection, Reply, Request, RestoreError, Smr, StateMachine,
 };
 use quorate_transport::{
-    Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, Start, StoreOp,
-    Ticket, Time,
+    Attachment, Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestRange, Sink, Start,
+    StoreOp, Ticket, Time,
 };
 
 #[derive(Clone)]
@@ -63,10 +63,14 @@ struct One {
 
 impl One {
     fn new(queries_max: usize) -> Self {
+        Self::with(|config| config.queries_max = queries_max)
+    }
+
+    fn with(change: impl Fn(&mut Config<Nothing>)) -> Self {
         let start =
             Start { node: NodeId(1), incarnation: Incarnation(1), seed: 1, now: Time::ZERO };
         let mut config = Config::new([1, 2, 3].map(NodeId), Nothing);
-        config.queries_max = queries_max;
+        change(&mut config);
         let cell = Cell::new(Smr::new(start, config).unwrap());
         let mut one = Self { cell, world: World::default(), now: Time::ZERO };
         one.feed(Input::Started);
@@ -165,4 +169,41 @@ fn linearizable_queries_are_capped_before_their_index_is_known() {
     one.lead();
     (0..3).for_each(|_| one.ask(Freshness::Linearizable));
     assert_eq!(one.world.answers, [Reply::Rejected(Rejection::Busy)]);
+}
+
+/// What a leader would send: so many commands of a byte, from index 1.
+fn commands(count: u32) -> View {
+    let mut bytes = Vec::new();
+    bytes.extend([1u64, 1].iter().flat_map(|word| word.to_le_bytes()));
+    bytes.extend([count, 2 * count].iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend([0; 8]);
+    bytes.extend((0..count).flat_map(|_| [0, 7]));
+    bytes.extend((1..=count).flat_map(|at| (2 * at).to_le_bytes()));
+    Batch::decode(Attachment::new(bytes.into())).unwrap().into()
+}
+
+#[test]
+fn a_replica_that_has_much_to_apply_answers_its_leader_between_two_steps() {
+    // A command costs its two bytes and 16 more: ten a step.
+    let mut one = One::with(|config| config.apply_step_bytes = 180);
+    let term = quorate_raft::Term(1);
+    let (prev, prev_term, commit) = (Index::ZERO, quorate_raft::Term::ZERO, Index(1000));
+    let views = Views::One(commands(1000));
+    one.hear(2, Message::Append { term, prev, prev_term, commit, views });
+    let mut steps = 0;
+    loop {
+        let applied = one.cell.machine().status().applied;
+        assert_eq!(applied, Index(10 * (steps + 1)), "a step at a time");
+        if applied == commit {
+            break;
+        }
+        one.world.sent.clear();
+        one.hear(2, Message::Heartbeat { term, commit, round: steps });
+        let reply = Message::HeartbeatReply { term, round: steps };
+        assert_eq!(one.world.sent, [(NodeId(2), reply)], "it is not deaf");
+        one.now = one.cell.deadline().unwrap();
+        one.feed(Input::Timer);
+        steps += 1;
+    }
+    assert_eq!(steps, 99);
 }

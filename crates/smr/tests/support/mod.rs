@@ -154,6 +154,7 @@ impl Group {
         config.audit_interval = Duration::from_millis([100, 1_000][rng.below(2) as usize]);
         config.snapshot_bytes = [1 << 10, 10 << 10, 1 << 20][rng.below(3) as usize];
         config.snapshot_bytes_max = config.snapshot_bytes * (1 + rng.below(3));
+        config.apply_step_bytes = [1, 300, 1 << 20][rng.below(3) as usize];
         config.snapshot_interval =
             Duration::from_millis([300, 3_000, 60_000][rng.below(3) as usize]);
         config.snapshot_step_bytes = [1, 200, 1 << 20][rng.below(3) as usize];
