@@ -18,10 +18,12 @@ use crate::nemesis::Fault;
 /// After so long what is left is good enough.
 const TIME_MAX: Duration = Duration::from_secs(110);
 const SECOND: u64 = 1_000_000_000;
-/// How often another luck is tried where something could not be left out.
-const PATIENCE_MAX: u32 = 64;
+/// How often another luck is tried where something cannot be left out, and into how many pieces a
+/// sort of choices is cut: coarsely first, for a smaller run is a quicker one.
+const ROUNDS: &[(u32, usize)] =
+    &[(1, 4), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
 /// How often in a row a half of everything is left out in vain, and what is few enough.
-const HALVES_MAX: u32 = 150;
+const HALVES_MAX: u32 = 60;
 const FEW: usize = 40;
 /// Nobody asks for less.
 const LEAST: usize = 1;
@@ -157,35 +159,54 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
             limits.masked.push(kind);
             self.keep(limits, 1);
         }
-        self.halves();
-        let mut patience = 1;
-        while !(self.is_late)() && patience <= PATIENCE_MAX && self.taken.len() > LEAST {
+        let mut round = 0;
+        while round < ROUNDS.len() && self.taken.len() > LEAST && !(self.is_late)() {
             let before = (self.taken.len(), self.limits.absent.len());
-            self.nodes(patience);
-            self.kinds().into_iter().for_each(|choice| self.choices(choice, patience));
-            if (self.taken.len(), self.limits.absent.len()) == before {
-                patience *= 4;
+            if round == 0 {
+                self.halves();
             }
+            let (patience, pieces) = ROUNDS[round];
+            self.nodes(patience);
+            self.kinds().into_iter().for_each(|choice| self.choices(choice, patience, pieces));
+            let same = (self.taken.len(), self.limits.absent.len()) == before;
+            round = if same { round + 1 } else { 0 };
         }
     }
 
     /// Keeps the limits if the same invariant still breaks, under this luck or so many others.
     fn keep(&mut self, mut limits: Limits, patience: u32) -> bool {
-        for again in 0..patience {
-            if (self.is_late)() {
-                return false;
-            }
-            if again > 0 {
-                limits.salt = 1 + self.dice.below(1 << 32);
-            }
-            // What does not break a little later is not the same failure.
-            limits.until = (!self.liveness).then(|| self.at + self.at / 8 + SECOND);
-            self.tries += 1;
-            let run = limited(self.seed, false, &limits, self.run);
+        // What does not break a little later is not the same failure.
+        limits.until = (!self.liveness).then(|| self.at + self.at / 8 + SECOND);
+        let mut all = vec![limits.clone()];
+        for _ in 1..patience {
+            limits.salt = 1 + self.dice.below(1 << 32);
+            all.push(limits.clone());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        all.chunks(cores).any(|some| self.keep_one(some))
+    }
+
+    /// Tries some limits at the same time, and keeps the first under which the invariant breaks.
+    fn keep_one(&mut self, some: &[Limits]) -> bool {
+        if (self.is_late)() {
+            return false;
+        }
+        self.tries += some.len() as u32;
+        let (seed, run) = (self.seed, self.run);
+        let runs: Vec<Run> = match some {
+            [one] => vec![limited(seed, false, one, run)],
+            _ => std::thread::scope(|scope| {
+                let spawn = |limits| scope.spawn(move || limited(seed, false, limits, run));
+                let all: Vec<_> = some.iter().map(spawn).collect();
+                let join = all.into_iter().map(|one| one.join().expect("panics are caught"));
+                join.collect()
+            }),
+        };
+        for (limits, run) in some.iter().zip(runs) {
             let Some(violation) = run.violation else { continue };
             // A run may take another way, and more may happen on it.
             if id(&violation.what) == self.id && run.taken.len() <= self.taken.len() {
-                (self.limits, self.taken, self.at) = (limits, run.taken, violation.at);
+                (self.limits, self.taken, self.at) = (limits.clone(), run.taken, violation.at);
                 return true;
             }
         }
@@ -199,7 +220,8 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
         while failures < HALVES_MAX && self.taken.len() > FEW && !(self.is_late)() {
             let mut limits = self.limits.clone();
             for choice in self.kinds() {
-                let share = [0, 500_000, 500_000, 1_000_000][self.dice.below(4) as usize];
+                let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
+                let share = shares[self.dice.below(6) as usize];
                 let mut only = self.left(choice);
                 only.retain(|_| self.dice.chance_ppm(share));
                 limits.only.insert(choice, only.into_iter().collect());
@@ -226,11 +248,11 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
         }
     }
 
-    /// Delta debugging over all choices of one sort.
-    fn choices(&mut self, choice: Choice, patience: u32) {
+    /// Delta debugging over all choices of one sort, down to so many pieces.
+    fn choices(&mut self, choice: Choice, patience: u32, pieces: usize) {
         let mut left = self.left(choice);
         let mut chunk = left.len();
-        while chunk > 0 && !(self.is_late)() {
+        while chunk > 0 && chunk >= left.len() / pieces && !(self.is_late)() {
             let mut at = 0;
             while at < left.len() {
                 let end = (at + chunk).min(left.len());
