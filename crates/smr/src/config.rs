@@ -29,9 +29,9 @@ pub struct Config<S> {
     /// How often a leader has all replicas compare their states, while commands come: each walks
     /// over its whole state, in the steps of a snapshot. Default 10 min.
     pub audit_interval: Duration,
-    /// What is applied in one step, in bytes with 16 for each command, before messages and timers get
-    /// their turn: it bounds how long a replica is deaf, whatever has become committed at once, to
-    /// what the state machine takes for it. A slow state machine wants less. Default 1 MiB.
+    /// What is applied in one step, in bytes with 16 for each command, before messages and timers
+    /// get their turn: it bounds how long a replica is deaf, whatever has become committed at once,
+    /// to what the state machine takes for it. A slow state machine wants less. Default 1 MiB.
     pub apply_step_bytes: usize,
     /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
     /// longer than this takes its own length in its place, so that a large state is not written
