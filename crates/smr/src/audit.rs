@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::time::Duration;
 
-use quorate_raft::Index;
+use quorate_raft::{Index, Members};
 use quorate_transport::{Digest, NodeId, Rename, RequestId, Time};
 
 use crate::config::Config;
@@ -27,7 +27,8 @@ const KEPT: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Audits {
     me: NodeId,
-    voters: Vec<NodeId>,
+    /// All members, as the newest configuration has them.
+    members: Vec<NodeId>,
     walk: Option<Walk>,
     /// What the walk must come to: the state was taken over from a snapshot that says so.
     expected: Option<u128>,
@@ -54,7 +55,7 @@ impl Audits {
     pub(crate) fn new<S>(me: NodeId, config: &Config<S>) -> Self {
         Self {
             me,
-            voters: config.raft.voters.clone(),
+            members: config.raft.voters.clone(),
             walk: None,
             expected: None,
             said: BTreeMap::new(),
@@ -66,9 +67,16 @@ impl Audits {
         }
     }
 
+    /// The members are others from here on.
+    pub(crate) fn adopt(&mut self, members: &Members) {
+        self.members = members.nodes();
+        let (me, members) = (self.me, &self.members);
+        self.said.retain(|node, _| *node == me || members.contains(node));
+    }
+
     /// The others.
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.voters.iter().copied().filter(|node| *node != self.me)
+        self.members.iter().copied().filter(|node| *node != self.me)
     }
 
     /// The last audit of this replica that is over.
@@ -148,7 +156,7 @@ impl Audits {
 
     /// A node says what its state is at an index.
     pub(crate) fn hear(&mut self, node: NodeId, index: Index, digest: u128) -> Option<Verdict> {
-        if !self.voters.contains(&node) {
+        if !self.members.contains(&node) {
             return None;
         }
         let said = self.said.entry(node).or_default();
@@ -164,18 +172,18 @@ impl Audits {
         let own = at(&self.me)?;
         if node == self.me {
             let agree = |node: &NodeId| *node != self.me && at(node) == Some(own);
-            self.agreed += self.voters.iter().filter(|node| agree(node)).count() as u64;
+            self.agreed += self.members.iter().filter(|node| agree(node)).count() as u64;
         } else if digest == own {
             self.agreed += 1;
         }
         let differ = |node: &&NodeId| at(node).is_some_and(|digest| digest != own);
-        let differing = self.voters.iter().filter(differ).count();
-        let majority = self.voters.len() / 2 + 1;
-        if self.voters.len() - differing >= majority {
+        let differing = self.members.iter().filter(differ).count();
+        let majority = self.members.len() / 2 + 1;
+        if self.members.len() - differing >= majority {
             return None;
         }
         let mut detail = format!("at {index} the states are");
-        for node in &self.voters {
+        for node in &self.members {
             if let Some(digest) = at(node) {
                 let _ = write!(detail, " {node} {digest:032x}"); // a string takes all
             }

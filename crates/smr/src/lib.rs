@@ -9,7 +9,6 @@ mod audit;
 mod changes;
 mod command;
 mod config;
-mod contact;
 mod guard;
 mod message;
 mod request;

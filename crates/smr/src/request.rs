@@ -1,10 +1,11 @@
 //! What the local application asks of a replica, is answered, and is told.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use quorate_raft::{Index, RoleName, Term};
+use quorate_raft::{Index, Members, RoleName, Term};
 use quorate_transport::NodeId;
 
 use crate::applier::Outcome;
@@ -41,16 +42,18 @@ pub enum Request {
         /// To whom.
         to: Option<NodeId>,
     },
+    /// Change the members of the group; answered when all steps are committed.
+    ChangeMembers(quorate_raft::Change),
 }
 
 /// How fresh the answer to a query must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// As if there were one copy: it reflects every command answered before the query came. Needs
-    /// the leader and a round trip to a majority.
+    /// As if there were one copy: it reflects every command answered before the query came. Any
+    /// replica answers; it costs its leader a round trip to a majority, or a lease.
     Linearizable,
-    /// Whatever this replica has applied, if it has heard its leader within this time; a leader
-    /// must have heard a majority. It bounds the silence, not how far what is applied lags behind.
+    /// It reflects every command answered longer ago than this: a replica asks its leader only
+    /// when the last answer is older, by its own clock.
     Within(Duration),
     /// Whatever this replica has applied.
     Any,
@@ -113,6 +116,11 @@ pub enum Reply {
     },
     /// This node no longer leads, as was asked.
     Transferred,
+    /// The change of members is complete and committed.
+    MembersChanged {
+        /// The entry that holds the configuration now.
+        index: Index,
+    },
     /// Not done, and never will be: asking again is safe.
     Rejected(Rejection),
     /// Done or not: it can no longer be told here. Asking again is safe only within a session.
@@ -137,17 +145,36 @@ pub enum Rejection {
     Busy,
     /// The commands are none, or too many or too long together: the caller's fault.
     Size,
-    /// This replica has not heard its leader, or as leader a majority, within the time asked for.
+    /// What this replica has applied lies too far behind.
     NotFresh,
     /// The hand-over did not succeed.
     TransferFailed,
+    /// Another change of members is under way.
+    Changing,
+    /// The change of members was cancelled.
+    Cancelled,
+    /// The change of members breaks a rule: the caller's fault.
+    BadChange {
+        /// The rule.
+        rule: &'static str,
+    },
     /// This replica keeps no changes (`history_bytes_max` is 0).
     NoHistory,
 }
 
 /// What happens without being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The members have changed, or what they have become is committed now: told at the start too,
+    /// and taken back by a later one until it is committed.
+    Members {
+        /// The entry, or snapshot, that the configuration came with.
+        index: Index,
+        /// The configuration.
+        members: Arc<Members>,
+        /// Whether it is known to be committed.
+        committed: bool,
+    },
     /// The role, term or leader has changed.
     Role {
         /// The role.

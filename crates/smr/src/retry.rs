@@ -29,7 +29,8 @@ impl Reply {
             | Self::Changes { .. }
             | Self::Digest { .. }
             | Self::Audited { .. }
-            | Self::Transferred => None,
+            | Self::Transferred
+            | Self::MembersChanged { .. } => None,
         }
     }
 }
@@ -40,10 +41,13 @@ impl Rejection {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotLeader { .. } | Self::Busy | Self::NotFresh | Self::TransferFailed => {
-                Retry::Safe
-            }
-            Self::Size | Self::NoHistory => Retry::Never,
+            Self::NotLeader { .. }
+            | Self::Busy
+            | Self::NotFresh
+            | Self::TransferFailed
+            | Self::Changing
+            | Self::Cancelled => Retry::Safe,
+            Self::Size | Self::NoHistory | Self::BadChange { .. } => Retry::Never,
         }
     }
 }
@@ -74,6 +78,9 @@ mod tests {
             (Reply::Rejected(Rejection::Busy), Some(Retry::Safe)),
             (Reply::Rejected(Rejection::NotFresh), Some(Retry::Safe)),
             (Reply::Rejected(Rejection::TransferFailed), Some(Retry::Safe)),
+            (Reply::Rejected(Rejection::Changing), Some(Retry::Safe)),
+            (Reply::Rejected(Rejection::BadChange { rule: "" }), Some(Retry::Never)),
+            (Reply::MembersChanged { index: Index(1) }, None),
             (Reply::Rejected(Rejection::Size), Some(Retry::Never)),
             (Reply::Rejected(Rejection::NoHistory), Some(Retry::Never)),
             (Reply::Compacted { first: Index(1) }, Some(Retry::Never)),

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use quorate_raft::{self as raft, Index, Raft, View};
@@ -14,7 +15,6 @@ use quorate_transport::{
 use crate::applier::{Applier, Outcome, Taken};
 use crate::audit::Audits;
 use crate::config::{Config, Error};
-use crate::contact::{Contact, counts};
 use crate::guard::guard;
 use crate::message::Message;
 use crate::request::{Event, Rejection, Reply, Request, Status};
@@ -48,7 +48,6 @@ pub struct Smr<S: StateMachine> {
     queries: BTreeMap<(Index, u64), (RequestId, Bytes)>,
     /// Queries that wait for their index, or to be told it.
     reading: usize,
-    contact: Contact,
     snapshots: Snapshots<S>,
     watches: Watches,
     pace: Pace,
@@ -81,6 +80,7 @@ enum Asked {
     },
     Index(RequestId),
     Transfer(RequestId),
+    Change(RequestId),
     Compact,
     Applied,
     Tick,
@@ -108,7 +108,6 @@ impl<S: StateMachine> Machine for Smr<S> {
 
     fn new(start: Start, config: Config<S>) -> Result<Self, Error> {
         config.validate()?;
-        let contact = Contact::new(&config.raft.voters);
         Ok(Self {
             inner: Outbox::default(),
             applier: Applier::new(&config),
@@ -127,7 +126,6 @@ impl<S: StateMachine> Machine for Smr<S> {
             waiting: BTreeMap::new(),
             queries: BTreeMap::new(),
             reading: 0,
-            contact,
             unreported: false,
             queries_max: config.queries_max,
         })
@@ -149,10 +147,8 @@ impl<S: StateMachine> Machine for Smr<S> {
                 return self.on_audit(from.node, index, digest, out);
             }
             Input::Message { from, message: Message::Raft(message) } => {
-                let (node, term, counts) = (from.node, message.term(), counts(&message));
                 let input = Input::Message { from, message };
                 self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
-                self.contact.heard(now, node, term, counts, &self.raft);
                 return self.apply_deferred(now, out);
             }
             Input::Durable { upto } => {
@@ -227,7 +223,6 @@ impl<S: StateMachine> Machine for Smr<S> {
         self.auditor.digest(now, into);
         self.audits.digest(now, rename, into);
         into.bool(self.unreported);
-        self.contact.digest(now, rename, into);
     }
 }
 
@@ -269,7 +264,7 @@ impl<S: StateMachine> Smr<S> {
                 self.ask(now, asked, raft::Request::Propose(commands.proposals), out);
             }
             Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
-            Request::ReadIndex => self.read(now, id, Asked::Index(id), out),
+            Request::ReadIndex => self.read(now, id, Duration::ZERO, Asked::Index(id), out),
             Request::Watch(watch) => {
                 let (history, applied) = (self.applier.history(), self.applier.applied());
                 if let Some(reply) = self.watches.ask(now, id, watch, history, applied) {
@@ -284,6 +279,9 @@ impl<S: StateMachine> Smr<S> {
             Request::Audit => self.audit(now, Some(id), out),
             Request::Transfer { to } => {
                 self.ask(now, Asked::Transfer(id), raft::Request::Transfer { to }, out);
+            }
+            Request::ChangeMembers(change) => {
+                self.ask(now, Asked::Change(id), raft::Request::Change(change), out);
             }
         }
     }
@@ -307,6 +305,7 @@ impl<S: StateMachine> Smr<S> {
         let mut answers = Vec::new();
         let raft = &mut self.raft;
         let deferred = &mut self.deferred;
+        let audits = &mut self.audits;
         out.nest(
             &mut inner,
             |inner| run(raft, now, inner),
@@ -326,7 +325,10 @@ impl<S: StateMachine> Smr<S> {
                     raft::Event::Restore { id, offset, bytes, last } => {
                         deferred.push_back((after, Deferred::Restore { id, offset, bytes, last }));
                     }
-                    raft::Event::Members { .. } => {}
+                    raft::Event::Members { index, members, committed } => {
+                        audits.adopt(&members);
+                        out.emit_after(after, Event::Members { index, members, committed });
+                    }
                     raft::Event::Role { role, term, leader } => {
                         out.emit_after(after, Event::Role { role, term, leader });
                     }
@@ -367,11 +369,14 @@ impl<S: StateMachine> Smr<S> {
                 (Asked::Transfer(id), raft::Reply::Transferred) => {
                     out.answer_eager(id, Reply::Transferred); // promises nothing
                 }
+                (Asked::Change(id), raft::Reply::Changed { index }) => {
+                    out.answer_eager(id, Reply::MembersChanged { index: *index }); // by a majority
+                }
                 (Asked::Read { id, .. } | Asked::Index(id), other) => {
                     self.reading -= 1;
                     out.answer_eager(id, refusal(other)); // nothing was done
                 }
-                (Asked::Apply { id, .. } | Asked::Transfer(id), other) => {
+                (Asked::Apply { id, .. } | Asked::Transfer(id) | Asked::Change(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
                 }
                 (Asked::Tick, _) => {
@@ -450,9 +455,11 @@ fn refusal(reply: &raft::Reply) -> Reply {
             R::Empty | R::TooLarge => Rejection::Size,
             R::TransferFailed => Rejection::TransferFailed,
             R::Replaced => Rejection::NotLeader { leader: None },
+            R::Lagging { .. } => Rejection::NotFresh,
+            R::Changing => Rejection::Changing,
+            R::Cancelled => Rejection::Cancelled,
+            R::BadChange { rule } => Rejection::BadChange { rule },
             R::Busy | R::NotReady | R::Transferring | R::BadIndex | R::Store => Rejection::Busy,
-            // Never asked for.
-            R::Changing | R::Cancelled | R::BadChange { .. } | R::Lagging { .. } => Rejection::Busy,
         }),
         _ => Reply::Unknown,
     }

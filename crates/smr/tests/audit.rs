@@ -20,6 +20,7 @@ struct Sum {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(not(feature = "std"), expect(dead_code, reason = "panics are caught with std alone"))]
 enum Fault {
     #[default]
     None,

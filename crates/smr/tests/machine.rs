@@ -95,11 +95,17 @@ impl One {
         self.cell.request(self.now, request, &mut self.world);
     }
 
+    /// Asks for an answer that is no staler than this; whether there is one at once.
     fn is_fresh(&mut self, millis: u64) -> bool {
         self.ask(Freshness::Within(Duration::from_millis(millis)));
+        self.cell.settle(self.now, &mut self.world);
+        self.is_answered()
+    }
+
+    fn is_answered(&mut self) -> bool {
         match self.world.answers.pop() {
             Some(Reply::Answer { .. }) => true,
-            Some(Reply::Rejected(Rejection::NotFresh)) => false,
+            None => false,
             other => panic!("{other:?}"),
         }
     }
@@ -132,35 +138,44 @@ impl One {
 }
 
 #[test]
-fn a_leader_that_hears_no_majority_soon_answers_no_bounded_stale_query() {
+fn a_leader_answers_a_query_once_a_majority_has_heard_it_since() {
     let mut one = One::new(10);
-    assert!(!one.is_fresh(1000), "nobody leads yet");
+    one.ask(Freshness::Within(Duration::from_secs(1)));
+    let nobody = Reply::Rejected(Rejection::NotLeader { leader: None });
+    assert_eq!(one.world.answers.pop(), Some(nobody), "nobody leads yet");
     one.lead();
-    assert!(one.is_fresh(100));
-    one.now = one.now + Duration::from_millis(101);
-    assert!(one.cell.machine().raft().is_leader(), "in its own eyes");
     assert!(!one.is_fresh(100));
     let term = one.cell.machine().status().raft.term;
-    one.hear(9, Message::HeartbeatReply { term, round: 0 });
-    assert!(!one.is_fresh(100), "a stranger is no voter");
+    one.hear(9, Message::HeartbeatReply { term, round: 1 });
+    assert!(!one.is_answered(), "a stranger is no voter");
     one.hear(3, Message::HeartbeatReply { term, round: 0 });
-    assert!(one.is_fresh(100));
+    assert!(!one.is_answered(), "that was before");
+    one.hear(3, Message::HeartbeatReply { term, round: 1 });
+    assert!(one.is_answered());
 }
 
 #[test]
-fn a_follower_answers_bounded_stale_queries_while_it_hears_its_leader() {
+fn a_follower_asks_its_leader_and_what_it_is_told_serves_for_a_while() {
     let mut one = One::new(10);
-    let heartbeat = |term| Message::Heartbeat {
-        term: quorate_raft::Term(term),
-        commit: quorate_raft::Index::ZERO,
-        round: 1,
+    let term = quorate_raft::Term(5);
+    one.hear(2, Message::Heartbeat { term, commit: Index::ZERO, round: 1 });
+    one.world.sent.clear();
+    assert!(!one.is_fresh(50), "nothing is known yet");
+    let asked = |one: &mut One| {
+        let number = |(to, message)| match message {
+            Message::Read { number, .. } if to == NodeId(2) => Some(number),
+            _ => None,
+        };
+        std::mem::take(&mut one.world.sent).into_iter().find_map(number)
     };
-    one.hear(2, heartbeat(5));
-    assert!(one.is_fresh(0));
+    let number = asked(&mut one).expect("its leader is asked");
+    one.hear(2, Message::ReadReply { term, number, index: Some(Index::ZERO) });
+    assert!(one.is_answered());
     one.now = one.now + Duration::from_millis(50);
-    one.hear(3, heartbeat(4));
-    assert!(!one.is_fresh(49), "a leader of a former term does not count");
-    assert!(one.is_fresh(50));
+    assert!(one.is_fresh(50), "asked so long ago");
+    assert_eq!(asked(&mut one), None);
+    assert!(!one.is_fresh(49));
+    assert!(asked(&mut one).is_some());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Queries: from which index on they may be answered, and answering them.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use quorate_raft as raft;
 use quorate_transport::{RequestId, Time};
@@ -17,36 +19,37 @@ impl<S: StateMachine> Smr<S> {
         freshness: Freshness,
         out: Out<'_, S>,
     ) {
-        let limit = match freshness {
-            Freshness::Linearizable => {
-                return self.read(now, id, Asked::Read { id, query }, out);
+        let within = match freshness {
+            Freshness::Linearizable => Duration::ZERO,
+            Freshness::Within(within) => within,
+            Freshness::Any => {
+                let index = self.applier.applied();
+                match self.applier.query(&query) {
+                    // Only what is durable here was applied.
+                    Ok(answer) => out.answer_eager(id, Reply::Answer { index, answer }),
+                    Err(panicked) => self.stop_panicked("a query", panicked, out),
+                }
+                return;
             }
-            Freshness::Within(limit) => Some(limit),
-            Freshness::Any => None,
         };
-        let near = limit.is_none_or(|limit| {
-            self.contact.since(now, &self.raft).is_some_and(|since| since <= limit)
-        });
-        let reply = if near {
-            let index = self.applier.applied();
-            match self.applier.query(&query) {
-                Ok(answer) => Reply::Answer { index, answer },
-                Err(panicked) => return self.stop_panicked("a query", panicked, out),
-            }
-        } else {
-            Reply::Rejected(Rejection::NotFresh)
-        };
-        out.answer_eager(id, reply); // only what is durable here was applied
+        self.read(now, id, within, Asked::Read { id, query }, out);
     }
 
-    /// Asks Raft from which index on a read is linearizable.
-    pub(super) fn read(&mut self, now: Time, id: RequestId, asked: Asked, out: Out<'_, S>) {
+    /// Asks Raft from which index on a read is fresh enough.
+    pub(super) fn read(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        within: Duration,
+        asked: Asked,
+        out: Out<'_, S>,
+    ) {
         if self.reading >= self.queries_max {
             out.answer_eager(id, Reply::Rejected(Rejection::Busy)); // nothing was done
             return;
         }
         self.reading += 1;
-        self.ask(now, asked, raft::Request::Read, out);
+        self.ask(now, asked, raft::Request::ReadHere { within }, out);
     }
 
     pub(super) fn answer_queries(&mut self, out: Out<'_, S>) {

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_raft::{Index, RoleName, Term};
+use quorate_raft::{Change, Index, RoleName, Term};
 use quorate_sim::linearizability::{Budget, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
-use quorate_sim::{Ask, Plan, System, Violation, World, sometimes};
+use quorate_sim::{Ask, Fault, Plan, System, Violation, World, sometimes};
 use quorate_smr::{
     Commands, Config, Event, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp,
 };
@@ -29,6 +29,8 @@ const CLIENTS: usize = 6;
 const RUDE: usize = 0;
 /// Alarms of watchers come after those of clients.
 const WATCHER: u64 = 100;
+/// Whose alarm is the operator's.
+const OPERATOR: u64 = 0xff;
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
@@ -72,6 +74,7 @@ enum Asked {
     Stale {
         key: u64,
     },
+    Change,
     Transfer,
     /// A watcher's question, by its number.
     Watch {
@@ -126,6 +129,21 @@ pub(crate) struct Group {
     /// Where operations without a session stand in the log.
     exact: BTreeMap<u64, Index>,
     quiet: bool,
+    /// All nodes; with an operator the last may join later.
+    nodes: Vec<NodeId>,
+    operator: Operator,
+    changes: u64,
+}
+
+/// What the operator is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    /// There is none.
+    Absent,
+    /// Changes the members at random.
+    Changes,
+    /// Makes all nodes voters again.
+    Restores,
 }
 
 impl Group {
@@ -180,7 +198,32 @@ impl Group {
             watchers: Watchers::new(rng),
             exact: BTreeMap::new(),
             quiet: false,
+            nodes: (1..=nodes).map(NodeId).collect(),
+            operator: Operator::Absent,
+            changes: 0,
         }
+    }
+
+    /// The operator asks somebody, most often the leader, for a change of the members.
+    fn operate(&mut self, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        let mut any = || self.nodes[ask.rng.below(self.nodes.len() as u64) as usize];
+        let (node, other, address) = (any(), any(), String::new());
+        let change = match (self.operator, ask.rng.below(5)) {
+            (Operator::Absent, _) => return,
+            (Operator::Restores, _) => {
+                Change::Become { voters: self.nodes.clone(), learners: Vec::new() }
+            }
+            (Operator::Changes, 0) => Change::Remove { node },
+            (Operator::Changes, 1) => Change::Demote { node },
+            (Operator::Changes, 2) => Change::Replace { old: node, new: other, address },
+            (Operator::Changes, _) => Change::Add { node, address },
+        };
+        if let Some(member) = member {
+            member.ask(Asked::Change, Request::ChangeMembers(change), ask);
+        }
+        let pause = ask.rng.between(50 * MILLI, 800 * MILLI);
+        let node = self.any_node(ask);
+        ask.alarm(pause, node, OPERATOR);
     }
 
     fn breaks(&mut self, what: String) {
@@ -188,8 +231,7 @@ impl Group {
     }
 
     fn any_node(&self, ask: &mut Ask<'_>) -> NodeId {
-        let voters = &self.config.raft.voters;
-        let any = voters[ask.rng.below(voters.len() as u64) as usize];
+        let any = self.nodes[ask.rng.below(self.nodes.len() as u64) as usize];
         self.hint.filter(|_| ask.rng.below(10) < 8).unwrap_or(any)
     }
 
@@ -208,8 +250,7 @@ impl Group {
         let question = self.watchers.all[watcher].question;
         let patience = ask.rng.between(50 * MILLI, 2 * SECOND);
         let alarm = (WATCHER + watcher as u64) | question << 8;
-        let voters = &self.config.raft.voters;
-        let any = voters[ask.rng.below(voters.len() as u64) as usize];
+        let any = self.nodes[ask.rng.below(self.nodes.len() as u64) as usize];
         // Only the leader knows where to begin; any replica can be watched.
         let begins = matches!(request, Request::ReadIndex);
         let node = self.hint.filter(|_| begins && ask.rng.below(4) > 0).unwrap_or(any);
@@ -354,6 +395,10 @@ impl Group {
                 }
                 return;
             }
+            (Asked::Change, reply) => {
+                self.changes += u64::from(matches!(reply, Reply::MembersChanged { .. }));
+                return;
+            }
             (Asked::Stale { .. } | Asked::Transfer, _) => return,
             (Asked::Watch { watcher, question }, reply) => {
                 return self.on_watched(*watcher, *question, reply, ask);
@@ -367,7 +412,7 @@ impl Group {
             Asked::Open { client } => client,
             Asked::Get { op } | Asked::Plain { op } => self.entries[op].client,
             Asked::Add { ops } => self.entries[ops[0]].client,
-            Asked::Stale { .. } | Asked::Transfer | Asked::Watch { .. } => return,
+            Asked::Stale { .. } | Asked::Transfer | Asked::Change | Asked::Watch { .. } => return,
         };
         self.wake(client, pause, ask);
     }
@@ -480,6 +525,9 @@ impl System for Group {
         self.applied.remove(&node.node);
         let mut config = self.config.clone();
         config.state.miscounts = self.miscounts == Some(node.node);
+        if !config.raft.voters.contains(&node.node) {
+            config.raft.voters.clear(); // it joins
+        }
         let smr = host.add::<Replica, Ear>(KEY, config, Ear::default());
         Member { smr: smr.expect("a valid configuration"), asked: BTreeMap::new() }
     }
@@ -495,6 +543,9 @@ impl System for Group {
                     self.leaders.insert(term, node);
                 }
                 Event::Role { .. } => {}
+                Event::Members { committed, .. } => {
+                    sometimes!(committed && self.changes > 0, "the members have changed");
+                }
                 Event::Differs { .. } if self.miscounts.is_some() => {}
                 Event::Differs { node: other, index } => {
                     self.breaks(format!("M4 {node} and {other} differ at {index}"));
@@ -502,7 +553,9 @@ impl System for Group {
                 Event::Restored { .. } => sometimes!(true, "restored from a snapshot"),
             }
         }
-        let leads = host.machine(member.smr).raft().is_leader();
+        let replica = host.machine(member.smr);
+        let (leads, status) = (replica.raft().is_leader(), replica.status());
+        self.digests.entry(status.applied).or_insert((status.digest, status.log_time));
         for (ids, reply) in answers {
             let told = matches!(&reply, Reply::Changes { changes, .. } if !changes.is_empty());
             sometimes!(told && !leads, "a watcher was told something by a follower");
@@ -548,6 +601,9 @@ impl System for Group {
     }
 
     fn alarm(&mut self, _: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
+        if alarm == OPERATOR {
+            return self.operate(member, ask);
+        }
         if alarm & 0xff >= WATCHER {
             let (watcher, question) = ((alarm & 0xff) - WATCHER, alarm >> 8);
             if self.watchers.all[watcher as usize].question == question {
@@ -614,6 +670,7 @@ pub(crate) const MARKS: &[&str] = &[
     "a watcher was told something by a follower",
     "an outcome became unknown",
     "restored from a snapshot",
+    "the members have changed",
     "two replicas found that their states are equal",
 ];
 
@@ -634,6 +691,18 @@ fn run_with(seed: u64, trace: bool, miscounts: Option<NodeId>) -> Run {
     let plan = Plan::draw(&mut rng);
     let mut group = Group::new(nodes, &mut rng);
     group.miscounts = miscounts;
+    // Streams of their own: groups without an operator stay as they are.
+    if rng.fork(78).below(3) == 0 && nodes > 1 && miscounts.is_none() {
+        group.operator = Operator::Changes;
+        group.config.raft.voters.pop();
+    }
+    let mut plan = plan;
+    if rng.fork(79).below(3) == 0 {
+        // No clock stops or jumps, and any two differ by half at most: leases hold.
+        plan = plan.without(&[Fault::ClockFreeze, Fault::ClockJump, Fault::Suspend]);
+        plan.drift_ppm = 200_000;
+        group.config.raft.clock_drift_ppm = Some(500_000);
+    }
     let mut world = World::new(seed, nodes, plan, group);
     if trace {
         world.record_trace();
@@ -648,6 +717,9 @@ fn run_with(seed: u64, trace: bool, miscounts: Option<NodeId>) -> Run {
             WATCHER + watcher,
         );
     }
+    if world.system.operator == Operator::Changes {
+        world.alarm(700 * MILLI, NodeId(1), OPERATOR);
+    }
     let violation = play(&mut world, &mut rng).err();
     let group = &world.system;
     let work = vec![
@@ -655,6 +727,7 @@ fn run_with(seed: u64, trace: bool, miscounts: Option<NodeId>) -> Run {
         ("of them answered again", group.duplicates),
         ("leaders", group.leaders.len() as u64),
         ("changes told to watchers", group.watchers.told),
+        ("changes of members", group.changes),
     ];
     Run::of(&world, violation, work)
 }
@@ -662,7 +735,10 @@ fn run_with(seed: u64, trace: bool, miscounts: Option<NodeId>) -> Run {
 fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     world.run(22 * SECOND)?;
     let mut core = world.ids();
-    while core.len() > world.ids().len() / 2 + 1 {
+    // With an operator whoever leaves or joins may be needed: the sweep of raft sees to that.
+    let least =
+        if world.system.operator == Operator::Absent { core.len() / 2 + 1 } else { core.len() };
+    while core.len() > least {
         core.remove(rng.below(core.len() as u64) as usize);
     }
     world.calm_core(&core);
@@ -678,6 +754,9 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         }
     }
     world.calm();
+    if world.system.operator == Operator::Changes {
+        world.system.operator = Operator::Restores;
+    }
     world.run(world.now() + 2 * SECOND)?;
     let before = world.system.acknowledged;
     world.run(world.now() + 2 * SECOND)?;
