@@ -73,8 +73,8 @@ pub struct Config {
     /// Reads that wait for a round of heartbeats at most. Default 65,536 ranges.
     pub reads_max: usize,
     /// Payload of compacted entries kept in memory for slow followers, in bytes; one that is
-    /// slower gets a snapshot. While one gets a snapshot, what follows that is kept too, up to four
-    /// times as much. Default 16 MiB.
+    /// slower gets a snapshot. While one gets a snapshot, what follows that is kept too, up to the
+    /// length of the snapshot and `uncommitted_bytes_max`, or four times this. Default 16 MiB.
     pub keep_bytes_max: usize,
     /// Bytes of one piece of a snapshot. Default 256 KiB.
     pub snapshot_chunk_bytes: usize,

@@ -248,19 +248,22 @@ impl Raft {
     }
 
     /// Up to where the log may be compacted: a follower that is getting an older snapshot needs
-    /// what follows that, or it would get one snapshot after the other.
+    /// what follows that, or it would get one snapshot after the other. It is kept as long as it is
+    /// less than another snapshot, within bounds.
     fn pinned(&self) -> Index {
         let index = self.snapshots.index();
         let Role::Leader(leader) = &self.role else { return index };
-        let under_way = leader.peers.values().filter_map(|progress| match &progress.pace {
-            Pace::Snapshot { snapshot, .. } => Some(Index(snapshot.id.index)),
+        let (keep, most) = (self.config.keep_bytes_max, self.config.uncommitted_bytes_max);
+        let pin = |progress: &Progress| match &progress.pace {
+            Pace::Snapshot { snapshot, .. } => {
+                let pin = Index(snapshot.id.index);
+                let bytes = self.log.bytes_upto(index).saturating_sub(self.log.bytes_upto(pin));
+                let worth = snapshot.len.min(most as u64).max(4 * keep as u64);
+                (bytes <= worth).then_some(pin)
+            }
             _ => None,
-        });
-        let most = 4 * self.config.keep_bytes_max as u64;
-        let near = |pin: &Index| {
-            self.log.bytes_upto(index).saturating_sub(self.log.bytes_upto(*pin)) <= most
         };
-        under_way.filter(near).min().map_or(index, |pin| pin.min(index))
+        leader.peers.values().filter_map(pin).min().map_or(index, |pin| pin.min(index))
     }
 
     fn release_journal(&mut self, out: Out<'_>) {

@@ -572,6 +572,44 @@ fn row_47_room_for_proposals_comes_back() {
 }
 
 #[test]
+fn the_log_after_a_snapshot_that_is_being_sent_is_kept() {
+    // Found by a seed of the replicated state machine: a slow follower got one snapshot after the
+    // other.
+    let mut stage = stage_with(3, |config| config.snapshot_chunk_bytes = 4);
+    elect(&mut stage, N1);
+    stage.isolate(N3);
+    propose(&mut stage, N1, "a");
+    stage.run();
+    compact(&mut stage, N1, "a state of some length, in pieces of four bytes");
+    stage.heal();
+    stage.lose(|_| true);
+    stage.advance(Duration::from_millis(200));
+    stage.timer(N1);
+    let is_reply = |message: &Message| matches!(message, Message::SnapshotReply { .. });
+    while !stage.wire().iter().any(|flight| is_reply(&flight.message)) {
+        stage.nodes().for_each(|node| stage.sync(node));
+        let first = stage.wire().first().map(|flight| (flight.from.node, flight.to));
+        let (from, to) = first.expect("something is under way");
+        stage.deliver(from, to);
+    }
+    // In the middle of it the log goes on, and another snapshot is made.
+    stage.cut(N1, N3);
+    propose(&mut stage, N1, "b");
+    stage.run();
+    compact(&mut stage, N1, "another state");
+    assert_eq!(stage.node(N1).snapshot().map(|id| id.index), Some(3));
+    assert!(stage.node(N1).entry(Index(3)).is_some(), "it would be wanted next");
+    stage.heal();
+    for _ in 0..20 {
+        stage.advance(Duration::from_millis(200));
+        stage.timer(N1);
+        stage.run();
+    }
+    assert_eq!(stage.node(N3).snapshot().map(|id| id.index), Some(2), "one was enough");
+    assert_eq!(applied(&stage, N3).last().unwrap().1, "b");
+}
+
+#[test]
 fn row_48_one_lost_append_is_sent_again_without_a_new_proposal() {
     for paced in [false, true] {
         let mut stage = led_by(3, N1);

@@ -763,7 +763,7 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     let served = world.system.acknowledged - before;
     world.system.quiet = true;
     // With one entry a message and one message at a time a laggard takes its time.
-    let mut patience = 60;
+    let mut patience = 150;
     world.run(world.now() + 2 * SECOND)?;
     let last = replicas(world).into_iter().filter(|(_, replica)| replica.raft().is_leader());
     let last = last.map(|(_, replica)| (replica.raft().term(), replica.status().raft.last)).max();
