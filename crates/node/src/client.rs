@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::kv;
-use crate::wire::{Answer, Ask, Body, NodeStatus, Said, fill, put, take};
+use crate::wire::{Answer, Ask, Body, GroupChange, GroupInfo, NodeStatus, Said, fill, put, take};
 
 mod session;
 mod watcher;
@@ -377,6 +377,33 @@ impl Client {
             sleep(Duration::from_millis(20)).await;
         }
         Err(Apart::Late(begun.elapsed()))
+    }
+
+    /// Changes who replicates the map, and waits until that is complete.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] for what breaks a rule or was cancelled; [`ClientError::NoQuorum`]
+    /// where it is not complete in time, as when a new node does not catch up: it goes on all the
+    /// same, until it is complete or cancelled.
+    ///
+    /// # Cancel safety
+    /// The change may go on all the same. Asking for it again is safe.
+    pub async fn change_group(&self, change: GroupChange) -> Result<u64, ClientError> {
+        match self.until_done(&Body::Change(change), true).await? {
+            Answer::Changed { index } => Ok(index),
+            _ => Err(ClientError::Unknown),
+        }
+    }
+
+    /// Who replicates the map, as a node has it, if it answers.
+    ///
+    /// # Cancel safety
+    /// Safe: a question changes nothing.
+    pub async fn group(&self, node: u64) -> Option<GroupInfo> {
+        match self.ask_node(node, Body::Group, Duration::from_secs(1)).await? {
+            Answer::Group(group) => Some(group),
+            _ => None,
+        }
     }
 
     async fn query(&self, query: Bytes, stale: bool) -> Result<Bytes, ClientError> {

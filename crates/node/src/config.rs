@@ -36,6 +36,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) drills: bool,
     #[serde(default)]
+    pub(crate) join: bool,
+    #[serde(default)]
     pub(crate) members: Vec<Member>,
 }
 
@@ -63,6 +65,9 @@ pub(crate) struct Overrides {
     /// Let clients exercise locks, transactions and elections, as the demonstration does
     #[arg(long, env = "QUORATE_DRILLS")]
     drills: bool,
+    /// Join a cluster that is there: wait until `quorate group add` takes this node in
+    #[arg(long, env = "QUORATE_JOIN")]
+    join: bool,
     /// For tests: put faults between the node and its disk, as the words in this file say
     #[arg(long, env = "QUORATE_DISK_FAULTS", hide = true)]
     disk_faults: Option<PathBuf>,
@@ -84,6 +89,7 @@ pub(crate) struct Config {
     pub(crate) client_listen: SocketAddr,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) drills: bool,
+    pub(crate) join: bool,
     pub(crate) disk_faults: Option<PathBuf>,
     pub(crate) snapshot_bytes: Option<u64>,
     pub(crate) session_ttl: Option<Duration>,
@@ -132,6 +138,7 @@ impl Config {
                 .ok_or(ConfigError::Missing("client_listen"))?,
             metrics_listen: over.metrics_listen.or(file.metrics_listen),
             drills: over.drills || file.drills,
+            join: over.join || file.join,
             disk_faults: over.disk_faults,
             snapshot_bytes: over.snapshot_bytes,
             session_ttl: over.session_ttl.or(file.session_ttl).map(Duration::from_secs),

@@ -5,6 +5,7 @@ pub mod chronicle;
 pub mod client;
 mod cluster;
 mod export;
+mod group;
 pub mod kv;
 mod lifecycle;
 mod resource;

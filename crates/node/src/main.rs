@@ -11,6 +11,7 @@ mod follow;
 mod http;
 mod load;
 mod metrics;
+mod regroup;
 mod serve;
 mod server;
 mod table;
@@ -123,6 +124,13 @@ enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Show who replicates the map, or change that
+    Group {
+        #[command(subcommand)]
+        verb: Option<regroup::Verb>,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
     /// Show who leads
     Leader {
         /// Go on, and tell what changes
@@ -158,12 +166,13 @@ struct Cluster {
     #[arg(
         long,
         env = "QUORATE_NODES",
+        global = true,
         value_parser = parse_nodes,
         default_value = "1=127.0.0.1:7201"
     )]
     nodes: BTreeMap<u64, String>,
     /// Give an operation up after this many seconds
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, global = true, default_value_t = 10)]
     timeout: u64,
 }
 
@@ -238,6 +247,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             if !watch::members(&cluster.client(), &cluster.nodes, watch).await {
                 anyhow::bail!("no node answers");
             }
+        }
+        Command::Group { verb, cluster } => {
+            regroup::run(&cluster.client(), &cluster.nodes, verb, cluster.patience()).await?;
         }
         Command::Leader { watch, cluster } => {
             if !watch::leader(&cluster.client(), &cluster.nodes, watch).await {

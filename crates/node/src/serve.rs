@@ -28,6 +28,9 @@ pub(crate) async fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Re
     });
     let mut builder = Builder::new(&cluster, config.node, &config.data_dir, Map::default());
     builder.listen = Some(config.peer_listen);
+    if config.join {
+        builder.replica.raft.voters.clear();
+    }
     if let Some(bytes) = config.snapshot_bytes {
         builder.replica.snapshot_bytes = bytes;
     }

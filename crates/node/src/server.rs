@@ -27,7 +27,9 @@ use tokio::time::Instant;
 use crate::drill::{self, Accounts};
 use crate::metrics::QUANTILES;
 use quorate_node::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
-use quorate_node::wire::{self, Answer, Ask, Body, MemberInfo, NodeStatus, Said, fill, put, take};
+use quorate_node::wire::{
+    self, Answer, Ask, Body, GroupChange, GroupInfo, MemberInfo, NodeStatus, Said, fill, put, take,
+};
 
 /// The replica's handle.
 pub(crate) type Replica = Handle<Smr<Map>>;
@@ -296,6 +298,8 @@ async fn other(machines: &Machines, body: Body) -> Answer {
         Body::Audit => Request::Audit,
         Body::Transfer { to } => Request::Transfer { to: to.map(NodeId) },
         Body::Members => return members(machines).await,
+        Body::Group => return group(replica).await,
+        Body::Change(change) => Request::ChangeMembers(change_of(change)),
         Body::Metrics => {
             return match machines.metrics().await {
                 Ok(text) => Answer::Metrics(text),
@@ -331,9 +335,39 @@ async fn other(machines: &Machines, body: Body) -> Answer {
         Ok(Reply::Digest { index, digest }) => Answer::Digest { index: index.0, digest },
         Ok(Reply::Audited { index, digest }) => Answer::Audited { index: index.0, digest },
         Ok(Reply::Transferred) => Answer::Transferred,
+        Ok(Reply::MembersChanged { index }) => Answer::Changed { index: index.0 },
         Ok(reply) => refusal(&reply),
         Err(_) => Answer::Unknown,
     }
+}
+
+fn change_of(change: GroupChange) -> quorate_raft::Change {
+    use quorate_raft::Change as To;
+    match change {
+        GroupChange::Add { node, address } => To::Add { node: NodeId(node), address },
+        GroupChange::AddLearner { node, address } => To::AddLearner { node: NodeId(node), address },
+        GroupChange::Promote { node } => To::Promote { node: NodeId(node) },
+        GroupChange::Demote { node } => To::Demote { node: NodeId(node) },
+        GroupChange::Remove { node } => To::Remove { node: NodeId(node) },
+        GroupChange::Replace { old, new, address } => {
+            To::Replace { old: NodeId(old), new: NodeId(new), address }
+        }
+        GroupChange::Cancel => To::Cancel,
+    }
+}
+
+async fn group(replica: &Replica) -> Answer {
+    let Ok(status) = replica.look(Smr::status).await else { return Answer::Unknown };
+    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+    let members = &status.raft.members;
+    Answer::Group(GroupInfo {
+        index: status.raft.members_index.0,
+        committed: status.raft.members_index <= status.raft.commit,
+        voters: numbers(members.voters()),
+        outgoing: numbers(members.outgoing()),
+        learners: numbers(members.learners()),
+        target: members.target().map_or_else(Vec::new, |target| numbers(target.voters())),
+    })
 }
 
 async fn members(machines: &Machines) -> Answer {
@@ -386,7 +420,11 @@ fn refusal(reply: &Reply) -> Answer {
         Reply::Rejected(Rejection::NotLeader { leader }) => {
             Answer::NotLeader { leader: leader.map(|leader| leader.0) }
         }
-        Reply::Rejected(Rejection::Busy | Rejection::NotFresh) => Answer::Busy,
+        Reply::Rejected(Rejection::Busy | Rejection::NotFresh | Rejection::Changing) => {
+            Answer::Busy
+        }
+        Reply::Rejected(Rejection::Cancelled) => Answer::Refused("the change was cancelled".into()),
+        Reply::Rejected(Rejection::BadChange { rule }) => Answer::Refused((*rule).into()),
         Reply::Rejected(Rejection::Size) => {
             Answer::Refused("the commands are too long together".into())
         }

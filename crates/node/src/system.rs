@@ -213,8 +213,16 @@ impl<S: StateMachine> Builder<S> {
         let transport = Arc::new(TcpTransport::bind(tcp)?);
         // Before it runs: what is recovered is told at once.
         let events = transactions.events();
+        let members = replica.events();
         let driver = setup.run(Arc::<TcpTransport>::clone(&transport)).map_err(start)?;
         let part = tokio::spawn(participate(transactions.clone(), events, resource));
+        let founders = self.cluster.clone();
+        let group = tokio::spawn(crate::group::track(
+            replica.clone(),
+            members,
+            Arc::downgrade(&transport),
+            founders,
+        ));
         Ok(Node {
             identity,
             cluster: self.cluster,
@@ -223,6 +231,7 @@ impl<S: StateMachine> Builder<S> {
             driver: Some(driver),
             lifecycle: watch::channel(Lifecycle::Active).0,
             part,
+            group,
             replica,
             detector,
             lease,
@@ -265,6 +274,8 @@ pub struct Node<S: StateMachine> {
     driver: Option<Driver>,
     lifecycle: watch::Sender<Lifecycle>,
     part: JoinHandle<()>,
+    /// Tells the transport who belongs to the group.
+    group: JoinHandle<()>,
     /// The replicated state machine.
     pub replica: Handle<Smr<S>>,
     /// The failure detector.
@@ -390,6 +401,7 @@ impl<S: StateMachine> Node<S> {
         let Some(driver) = self.driver.take() else { return Ok(()) };
         let ended = driver.stop().await;
         self.part.abort();
+        self.group.abort();
         self.lifecycle.send_replace(match &ended {
             Ok(()) => Lifecycle::Stopped,
             Err(error) => Lifecycle::Failed(error.to_string()),

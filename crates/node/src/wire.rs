@@ -62,10 +62,76 @@ pub enum Body {
     },
     /// Every member, as this node sees it.
     Members,
+    /// Who replicates the map, as this node has it.
+    Group,
+    /// Change who replicates the map; answered when it is complete.
+    Change(GroupChange),
     /// All metrics of this node, as Prometheus reads them.
     Metrics,
     /// An exercise; refused unless the node runs with `--drills`.
     Drill(Drill),
+}
+
+/// A change of who replicates the map. Asked for again, it does nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupChange {
+    /// A new voter, once it has caught up.
+    Add {
+        /// The node.
+        node: u64,
+        /// Where it listens for the others, as `host:port`.
+        address: String,
+    },
+    /// A new learner: it gets everything and counts for nothing.
+    AddLearner {
+        /// The node.
+        node: u64,
+        /// Where it listens for the others, as `host:port`.
+        address: String,
+    },
+    /// A learner becomes a voter, once it has caught up.
+    Promote {
+        /// The node.
+        node: u64,
+    },
+    /// A voter becomes a learner.
+    Demote {
+        /// The node.
+        node: u64,
+    },
+    /// A node leaves.
+    Remove {
+        /// The node.
+        node: u64,
+    },
+    /// A voter leaves as another takes its place.
+    Replace {
+        /// Who leaves.
+        old: u64,
+        /// Who comes.
+        new: u64,
+        /// Where that listens for the others, as `host:port`.
+        address: String,
+    },
+    /// Wait no longer for nodes to catch up.
+    Cancel,
+}
+
+/// Who replicates the map, as one node has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfo {
+    /// The entry of the log that says so.
+    pub index: u64,
+    /// Whether it is known to be committed.
+    pub committed: bool,
+    /// Those who decide.
+    pub voters: Vec<u64>,
+    /// Between two steps of a change: those who have decided so far, and must still agree.
+    pub outgoing: Vec<u64>,
+    /// Those who get everything and count for nothing.
+    pub learners: Vec<u64>,
+    /// Who is to decide once they all have caught up; nobody where no change is under way.
+    pub target: Vec<u64>,
 }
 
 /// Which changes are watched.
@@ -137,6 +203,13 @@ pub enum Answer {
     Transferred,
     /// Every member, as the node sees it.
     Members(Vec<MemberInfo>),
+    /// Who replicates the map.
+    Group(GroupInfo),
+    /// The change is complete.
+    Changed {
+        /// The entry of the log that says so.
+        index: u64,
+    },
     /// As Prometheus reads them.
     Metrics(String),
     /// What came of an exercise.

@@ -14,7 +14,8 @@ use quorate_transport::Rng;
 
 use quorate_node::kv;
 use quorate_node::wire::{
-    self, Answer, Ask, Balance, Body, Drill, MemberInfo, NodeStatus, Report, Said,
+    self, Answer, Ask, Balance, Body, Drill, GroupChange, GroupInfo, MemberInfo, NodeStatus,
+    Report, Said,
 };
 
 fn iterations() -> u64 {
@@ -52,6 +53,8 @@ fn asks() -> Vec<Ask> {
         Body::Audit,
         Body::Transfer { to: Some(2) },
         Body::Members,
+        Body::Group,
+        Body::Change(GroupChange::Replace { old: 1, new: 300, address: "host:1".into() }),
         Body::Metrics,
         Body::Drill(Drill::Lock { name: "counter".into(), patience_ms: 9 }),
         Body::Drill(Drill::Transfer { parts: vec![(1, -5, false), (300, 5, true)] }),
@@ -96,6 +99,8 @@ fn said() -> Vec<Said> {
         Answer::Changes { after: 1, upto: 9, changes: vec![(3, b"key".to_vec(), vec![1, 2])] },
         Answer::Busy,
         Answer::Members(vec![member]),
+        Answer::Changed { index: 300 },
+        Answer::Group(GroupInfo { index: 7, voters: vec![1, 300], ..GroupInfo::default() }),
         Answer::Metrics("up 1\n".into()),
         Answer::Drill(Report::Locked { request: 3, fence: 1 << 90 }),
         Answer::Drill(Report::Accounts(balance)),

@@ -69,6 +69,7 @@ impl Processes {
             metrics_listen: None,
             session_ttl: None,
             drills: self.drills,
+            join: false,
             members: self.members.clone(),
         };
         let path = self.directory.join(format!("node-{}.toml", member.node));

@@ -112,6 +112,28 @@ impl Cluster {
         cluster
     }
 
+    /// One more node, which nobody knows yet and which waits to be taken in; its number, and where
+    /// it listens for the others.
+    pub(crate) fn join(&mut self) -> (usize, String) {
+        let node = self.clients.len() + 1;
+        let [peer, client, metrics] = free(3)[..] else { unreachable!("three were asked for") };
+        let known = fs::read_to_string(self.path(1, "toml")).unwrap();
+        let (_, members) = known.split_once("[[members]]").unwrap();
+        let data = self.path(node, "data");
+        let text = format!(
+            "cluster = 1\nnode = {node}\ndata_dir = {data:?}\npeer_listen = \"{peer}\"\n\
+             client_listen = \"{client}\"\nmetrics_listen = \"{metrics}\"\njoin = true\n\
+             [[members]]{members}\
+             [[members]]\nnode = {node}\npeer = \"{peer}\"\nclient = \"{client}\"\n"
+        );
+        fs::write(self.path(node, "toml"), text).unwrap();
+        self.clients.push(client);
+        self.metrics.push(metrics);
+        self.children.push(None);
+        self.run(node);
+        (node, peer.to_string())
+    }
+
     /// A client of all nodes in this process.
     pub(crate) fn client(&self, patience: Duration) -> Client {
         let nodes = (1..).zip(&self.clients).map(|(node, address)| (node, address.to_string()));
