@@ -117,7 +117,7 @@ fn clocks(bench: &mut Bench) {
         let (hybrid, peer) = (Hlc::new(wall, Duration::from_millis(500)), uhlc::HLC::default());
         let now = |calls| repeat(calls, || hybrid.now());
         let theirs = |calls| repeat(calls, || peer.new_timestamp());
-        let clock = |calls| repeat(calls, || wall());
+        let clock = |calls| repeat(calls, wall);
         let values = bench.turns(threads, &[&now, &theirs, &clock]);
         bench.lower("systems/hybrid", &params, &values, &["uhlc 0.9", "SystemTime::now"]);
     }

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::chronicle::{self, Chronicle};
 use crate::cluster::Cluster;
+use crate::group::track;
 use crate::lifecycle::{Lifecycle, Standing};
 use crate::resource::{Resource, participate};
 
@@ -216,13 +217,8 @@ impl<S: StateMachine> Builder<S> {
         let members = replica.events();
         let driver = setup.run(Arc::<TcpTransport>::clone(&transport)).map_err(start)?;
         let part = tokio::spawn(participate(transactions.clone(), events, resource));
-        let founders = self.cluster.clone();
-        let group = tokio::spawn(crate::group::track(
-            replica.clone(),
-            members,
-            Arc::downgrade(&transport),
-            founders,
-        ));
+        let (dialer, founders) = (Arc::downgrade(&transport), self.cluster.clone());
+        let group = tokio::spawn(track(replica.clone(), members, dialer, founders));
         Ok(Node {
             identity,
             cluster: self.cluster,
