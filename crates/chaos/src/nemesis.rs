@@ -15,9 +15,11 @@ use crate::network::Network;
 use crate::proxy::Counts;
 use crate::voice::Voice;
 
+mod group;
 mod inject;
 mod kind;
 
+pub(crate) use group::restore;
 pub(crate) use kind::Kind;
 
 /// Faults of one step at the most.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, Plan};
 use crate::judge::{Finding, PROBE, judge, written_down};
-use crate::nemesis::{Kind, Nemesis, Outcome, SERVE_MAX, named};
+use crate::nemesis::{Kind, Nemesis, Outcome, SERVE_MAX, named, restore};
 use crate::voice::Voice;
 use crate::workload::{Seen, Workload};
 
@@ -44,6 +44,9 @@ pub(crate) async fn run(
     };
     let mut findings: Vec<Finding> = outcome.wrong.iter().cloned().map(Err).collect();
     findings.push(served(&outcome.serves_after));
+    if let Err(error) = restore(&cluster).await {
+        findings.push(Err(error.to_string()));
+    }
     sleep(CALM).await;
     let seen = workload.stop().await;
     findings.extend(cluster.ended().into_iter().map(|ended| {

@@ -64,11 +64,13 @@ impl Nemesis<'_> {
                 self.cluster.restart(node)?;
                 Ok(format!("node {node}, {hours} h ahead"))
             }
+            Kind::HandOver => self.hand_over().await,
+            Kind::ChangeGroup => self.change_group().await,
             Kind::WallClock => bail!("no node reads a wall clock but for its logs"),
         }
     }
 
-    fn one(&mut self) -> u64 {
+    pub(super) fn one(&mut self) -> u64 {
         1 + self.rng.below(self.cluster.plan.nodes)
     }
 
@@ -83,7 +85,7 @@ impl Nemesis<'_> {
     }
 
     /// The leader; any node while there is none.
-    async fn leader(&mut self) -> u64 {
+    pub(super) async fn leader(&mut self) -> u64 {
         let any = self.one(); // drawn in any case: what follows is drawn from the seed alone
         let client = self.cluster.client(LEADER_PATIENCE);
         client.wait_for_leader(None, LEADER_PATIENCE).await.unwrap_or(any)

@@ -66,6 +66,8 @@ kinds! {
     DiskStall "disk-stall" None, "a sync does not return";
     DiskSlow "disk-slow" None, "every sync takes long";
     BootClock "boot-clock" None, "a node comes back with its boot clock hours ahead";
+    HandOver "hand-over" None, "the leader is told to hand over";
+    ChangeGroup "change-group" None, "members leave, are demoted, replaced or come back";
     WallClock "wall-clock" None, "a node's wall clock jumps";
 }
 
