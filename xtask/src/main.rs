@@ -12,6 +12,7 @@ mod explore;
 mod fuzz;
 mod loom;
 mod no_std;
+mod outside;
 mod run;
 mod shuttle;
 mod sim;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{Cmd, say};
 use crate::workspace::Workspace;
-use crate::{docs, loom, no_std, shuttle, tidy};
+use crate::{docs, loom, no_std, outside, shuttle, tidy};
 
 /// Tests over many seeds, too slow unoptimised: `(package, test, seeds)`.
 ///
@@ -91,6 +91,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     }
     steps.push(step("doc tests", cargo(&["test", "--all-features", "--doc"])));
     steps.push(step("no_std", || no_std::run(workspace)));
+    steps.push(step("outside", || outside::run(workspace)));
     steps.push(step("docs", || docs::command(workspace).run()));
     if loom::any(workspace) {
         steps.push(step("loom", || loom::run_all(workspace)));

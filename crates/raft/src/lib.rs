@@ -44,3 +44,6 @@ pub use record::{Record, Snapshot};
 pub use request::{Contents, Event, Rejection, Reply, Request, RoleName};
 pub use stats::{PeerStatus, Stats, Status};
 pub use types::{Index, Term};
+
+/// The contract that a node here keeps, and who runs it.
+pub use quorate_transport as transport;

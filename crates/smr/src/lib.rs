@@ -34,3 +34,10 @@ pub use shared::{IntoIter, Iter, SharedMap};
 pub use smr::Smr;
 pub use state_machine::{Outputs, Pieces, RestoreError, StateMachine};
 pub use watch::Watch;
+
+/// What commands, queries and answers are made of.
+pub use bytes::Bytes;
+/// The consensus beneath.
+pub use quorate_raft as raft;
+/// The contract that a replica keeps, and who runs it.
+pub use quorate_transport as transport;

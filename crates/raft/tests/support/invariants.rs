@@ -113,6 +113,18 @@ pub(crate) fn r11_r13(before: (Term, Index), now: (Term, Index)) -> Result<(), S
     Err(format!("R11, R13: term and commit were {before:?}, are {now:?}"))
 }
 
+/// R26: a read at `index` sees the last of what was answered as committed, each with when, before
+/// `since`.
+pub(crate) fn r26(promised: &[(u64, Index)], since: u64, index: Index) -> Result<(), String> {
+    let upto = promised.partition_point(|(at, _)| *at < since);
+    match promised[..upto].last() {
+        Some((at, known)) if *known > index => {
+            Err(format!("R26 a read is at {index}, but {known} was answered at {at} ns"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// R14: what is to be applied follows what was applied.
 pub(crate) fn r14(applied: Index, first: Index) -> Result<(), String> {
     if first == applied.next() {
@@ -190,6 +202,15 @@ mod tests {
         facts.d1_in_the_end().unwrap();
         facts.promised.insert(Index(4), 71);
         breaks("D1", facts.d1(Index(4)));
+    }
+
+    #[test]
+    fn r26_sees_a_read_that_is_too_old() {
+        let promised = [(10, Index(1)), (20, Index(5)), (30, Index(9))];
+        r26(&promised, 30, Index(5)).unwrap();
+        r26(&promised, 5, Index(0)).unwrap();
+        breaks("R26", r26(&promised, 31, Index(8)));
+        breaks("R26", r26(&promised, 21, Index(4)));
     }
 
     #[test]

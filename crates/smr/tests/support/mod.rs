@@ -1,6 +1,7 @@
 //! Replicas in the simulator, with clients that retry through any node within their sessions, and
 //! the invariants checked after every event.
 
+mod invariants;
 mod ledger;
 pub(crate) mod watchers;
 
@@ -20,6 +21,7 @@ use quorate_transport::{
     decode_message,
 };
 
+use invariants::{States, d1_m7, m1, m1_answer, m5};
 use ledger::{Ledger, Op, Sums, command, word};
 use watchers::Watchers;
 
@@ -71,9 +73,7 @@ enum Asked {
         op: usize,
     },
     /// A stale read of a key.
-    Stale {
-        key: u64,
-    },
+    Stale,
     Change,
     Transfer,
     /// A watcher's question, by its number.
@@ -115,7 +115,7 @@ pub(crate) struct Group {
     clients: Vec<Client>,
     entries: Vec<Entry>,
     /// The first digest and log time seen at each applied index. (M4)
-    digests: BTreeMap<Index, (u128, Duration)>,
+    states: States,
     applied: BTreeMap<NodeId, Index>,
     leaders: BTreeMap<Term, NodeId>,
     electing: BTreeSet<NodeId>,
@@ -186,7 +186,7 @@ impl Group {
             config,
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
             entries: Vec::new(),
-            digests: BTreeMap::new(),
+            states: States::default(),
             applied: BTreeMap::new(),
             leaders: BTreeMap::new(),
             electing: BTreeSet::new(),
@@ -224,6 +224,12 @@ impl Group {
         let pause = ask.rng.between(50 * MILLI, 800 * MILLI);
         let node = self.any_node(ask);
         ask.alarm(pause, node, OPERATOR);
+    }
+
+    fn holds(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.breaks(what);
+        }
     }
 
     fn breaks(&mut self, what: String) {
@@ -309,7 +315,7 @@ impl Group {
             let within = Freshness::Within(Duration::from_millis(ask.rng.below(300)));
             let freshness = if ask.rng.below(2) == 0 { Freshness::Any } else { within };
             let query = Bytes::copy_from_slice(&key.to_le_bytes());
-            member.ask(Asked::Stale { key }, Request::Query { query, freshness }, ask);
+            member.ask(Asked::Stale, Request::Query { query, freshness }, ask);
         }
         if choice == 4 {
             let (op, value) = (self.entries.len(), 1 + ask.rng.below(1000));
@@ -388,18 +394,17 @@ impl Group {
             (Asked::Get { op }, Reply::Answer { answer, .. }) => {
                 self.finish(*op, word(answer, 0), ask);
             }
-            (Asked::Stale { key }, Reply::Answer { index, .. }) => {
+            (Asked::Stale, Reply::Answer { index, .. }) => {
                 sometimes!(true, "a stale read was answered");
-                if self.digests.keys().next_back().is_none_or(|last| index > last) {
-                    self.breaks(format!("a stale read of {key} at {index}, which nobody applied"));
-                }
+                let known = self.states.m2(*index);
+                self.holds(known);
                 return;
             }
             (Asked::Change, reply) => {
                 self.changes += u64::from(matches!(reply, Reply::MembersChanged { .. }));
                 return;
             }
-            (Asked::Stale { .. } | Asked::Transfer, _) => return,
+            (Asked::Stale | Asked::Transfer, _) => return,
             (Asked::Watch { watcher, question }, reply) => {
                 return self.on_watched(*watcher, *question, reply, ask);
             }
@@ -412,7 +417,7 @@ impl Group {
             Asked::Open { client } => client,
             Asked::Get { op } | Asked::Plain { op } => self.entries[op].client,
             Asked::Add { ops } => self.entries[ops[0]].client,
-            Asked::Stale { .. } | Asked::Transfer | Asked::Change | Asked::Watch { .. } => return,
+            Asked::Stale | Asked::Transfer | Asked::Change | Asked::Watch { .. } => return,
         };
         self.wake(client, pause, ask);
     }
@@ -446,10 +451,8 @@ impl Group {
         let entry = &mut self.entries[op];
         if let Some((_, first)) = entry.returned {
             self.duplicates += 1;
-            if first != output {
-                self.breaks(format!("M1 op {op} was answered {first}, then {output}"));
-            }
-            return;
+            let alike = m1_answer(op, first, output);
+            return self.holds(alike);
         }
         entry.returned = Some((Time::from_nanos(ask.true_now), output));
         self.acknowledged += 1;
@@ -480,12 +483,7 @@ impl Group {
         for (number, entry) in self.entries.iter().enumerate() {
             let happened = seen.get(&(number as u64)).is_some();
             let write = matches!(entry.op, Op::Add { .. });
-            if write && !happened && entry.returned.is_some() {
-                return Err(format!("D1 op {number} was acknowledged and is lost"));
-            }
-            if happened && entry.failed {
-                return Err(format!("M7 op {number} was rejected and happened"));
-            }
+            d1_m7(number, happened, (write && entry.returned.is_some(), entry.failed))?;
         }
         let happened = |(number, entry): &(usize, &Entry)| {
             entry.returned.is_some() || seen.get(&(*number as u64)).is_some()
@@ -555,7 +553,8 @@ impl System for Group {
         }
         let replica = host.machine(member.smr);
         let (leads, status) = (replica.raft().is_leader(), replica.status());
-        self.digests.entry(status.applied).or_insert((status.digest, status.log_time));
+        let one = self.states.m4(status.applied, (status.digest, status.log_time));
+        self.holds(one);
         for (ids, reply) in answers {
             let told = matches!(&reply, Reply::Changes { changes, .. } if !changes.is_empty());
             sometimes!(told && !leads, "a watcher was told something by a follower");
@@ -583,20 +582,9 @@ impl System for Group {
             self.electing.remove(&node);
         }
         let before = self.applied.insert(node, applied).unwrap_or(Index::ZERO);
-        if before > applied {
-            return Err(format!("M5 {applied} is applied after {before}"));
-        }
-        if let Some(number) = replica.state().doubled {
-            return Err(format!("M1 op {number} was applied twice"));
-        }
-        let known = *self.digests.entry(applied).or_insert(digest);
-        if known != digest {
-            return Err(format!("M4 two states at {applied}: {known:x?} and {digest:x?}"));
-        }
-        let durable = replica.raft().durable_index();
-        if applied > durable || applied > status.raft.commit {
-            return Err(format!("M5 {applied} is applied, {durable} durable here"));
-        }
+        m5((before, applied), replica.raft().durable_index(), status.raft.commit)?;
+        m1(replica.state().doubled)?;
+        self.states.m4(applied, digest)?;
         Ok(())
     }
 
