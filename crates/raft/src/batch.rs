@@ -129,7 +129,7 @@ impl Proposals {
         ends.iter().for_each(|end| arena.put_u32_le(*end));
         arena.put_u32_le(payload_len);
         let data = Attachment::new(arena.freeze());
-        Batch(Arc::new(Inner { data, first, term, kind, count, payload_len, members: None }))
+        Batch(Arc::new(Inner { data, first, term, kind, count, payload_len }))
     }
 
     /// Notes where the command before ends: one more follows.
@@ -157,8 +157,6 @@ struct Inner {
     kind: Kind,
     count: u32,
     payload_len: u32,
-    /// What the one entry of a [`Kind::Members`] says.
-    members: Option<Arc<Members>>,
 }
 
 impl fmt::Debug for Batch {
@@ -180,11 +178,8 @@ impl Batch {
     }
 
     /// The entry of a new configuration.
-    pub(crate) fn members(first: Index, term: Term, members: Members) -> Self {
-        let Self(inner) = Proposals::one(&members.to_bytes()).freeze(first, term, Kind::Members);
-        let members = Some(Arc::new(members));
-        let inner = Arc::into_inner(inner).expect("nobody else has it yet");
-        Self(Arc::new(Inner { members, ..inner }))
+    pub(crate) fn members(first: Index, term: Term, members: &Members) -> Self {
+        Proposals::one(&members.to_bytes()).freeze(first, term, Kind::Members)
     }
 
     /// Reads a batch that came from a peer or a disk, its checksum already verified.
@@ -222,14 +217,10 @@ impl Batch {
         if bytes.len() as u64 != want {
             return Err(rule("is as long as its lengths say"));
         }
-        let members = match kind {
-            Kind::Members => {
-                let payload = &bytes[HEAD..HEAD + payload_len as usize];
-                Some(Arc::new(Members::from_bytes(payload)?))
-            }
-            _ => None,
-        };
-        let inner = Inner { data, first, term, kind, count, payload_len, members };
+        if kind == Kind::Members {
+            Members::from_bytes(&bytes[HEAD..HEAD + payload_len as usize])?;
+        }
+        let inner = Inner { data, first, term, kind, count, payload_len };
         let batch = Self(Arc::new(inner));
         let mut last = 0;
         for entry in 0..count as usize {
@@ -324,8 +315,13 @@ impl View {
 
     /// The configuration that it is, if it is one.
     #[must_use]
-    pub fn members(&self) -> Option<&Arc<Members>> {
-        self.batch.0.members.as_ref()
+    pub fn members(&self) -> Option<Members> {
+        if self.kind() != Kind::Members {
+            return None;
+        }
+        let bytes = self.entries().next()?;
+        // It was looked at when it was read, or written here.
+        Members::from_bytes(bytes).ok()
     }
 
     /// How many entries it shows.

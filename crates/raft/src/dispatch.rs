@@ -2,25 +2,61 @@
 
 use quorate_transport::{NodeId, Outbox, Peer, Time};
 
-use crate::fetch::Offer;
 use crate::message::Message;
 use crate::raft::Raft;
+use crate::types::NUMBER_MAX;
 
 type Out<'a> = &'a mut Outbox<Raft>;
 
+/// Those whose term is not simply to be followed.
+fn is_of_elections(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::PreVote { .. }
+            | Message::PreVoteReply { .. }
+            | Message::Vote { .. }
+            | Message::Disowned { .. }
+            | Message::Fetch { .. }
+            | Message::Fetched { .. }
+    )
+}
+
 impl Raft {
     pub(crate) fn on_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
-        if !self.may_hear(from.node, &message) || !message.is_plausible() {
-            self.stats.refused += 1;
-            return;
+        // Those that come for every entry, where nothing is out of the ordinary, go straight on.
+        match message {
+            Message::Append { term, prev, prev_term, commit, views }
+                if self.follows(from, term) && prev.0.max(commit.0) <= NUMBER_MAX =>
+            {
+                self.hear_leader(now);
+                self.on_append(from.node, (prev, prev_term), commit, views, out);
+            }
+            Message::Commit { term, commit }
+                if self.follows(from, term) && commit.0 <= NUMBER_MAX =>
+            {
+                self.hear_leader(now);
+                self.learn_commit(commit, out);
+            }
+            Message::Appended { term, matched } if term == self.term && self.is_at_ease(from) => {
+                self.on_appended(now, from.node, matched, out);
+            }
+            other => self.on_any_message(now, from, other, out),
         }
-        if !self.may_believe(from, &message, out) || !self.note_life(from, &message, out) {
+    }
+
+    fn on_any_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
+        if !self.admits(from, &message, out) {
             return;
         }
         let from = from.node;
-        let Some(message) = self.on_election_message(now, from, message, out) else {
-            return;
-        };
+        if is_of_elections(&message) {
+            self.on_election_message(now, from, message, out);
+        } else {
+            self.on_message_of_term(now, from, message, out);
+        }
+    }
+
+    fn on_message_of_term(&mut self, now: Time, from: NodeId, message: Message, out: Out<'_>) {
         let term = message.term();
         if term > self.term {
             self.become_follower(now, term, out);
@@ -76,14 +112,9 @@ impl Raft {
         }
     }
 
-    /// Those whose term is not simply to be followed; any other is given back.
-    fn on_election_message(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        message: Message,
-        out: Out<'_>,
-    ) -> Option<Message> {
+    /// Those whose term is not simply to be followed.
+    #[cold]
+    fn on_election_message(&mut self, now: Time, from: NodeId, message: Message, out: Out<'_>) {
         match message {
             Message::PreVote { term, last, last_term } => {
                 self.on_pre_vote(now, from, term, (last, last_term), out);
@@ -95,14 +126,10 @@ impl Raft {
                 self.on_vote(now, from, term, (last, last_term), transfer, out);
             }
             Message::Fetch { at, at_term, .. } => self.on_fetch(now, from, at, at_term, out),
-            Message::Fetched { prev, prev_term, last, last_term, views, .. } => {
-                let (prev, last) = ((prev, prev_term), (last, last_term));
-                self.on_fetched(now, from, Offer { prev, last, views }, out);
-            }
+            Message::Fetched { offer, .. } => self.on_fetched(now, from, *offer, out),
             Message::Disowned { birth, lost, .. } => self.on_disowned(birth, lost, out),
-            other => return Some(other),
+            _ => {}
         }
-        None
     }
 
     /// Whoever leads a former term, or follows its leader, is told so; anything else of one means

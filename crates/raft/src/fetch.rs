@@ -11,11 +11,13 @@
 //! A leader of the present term may count on entries that this node has acknowledged to it, though
 //! they be of earlier terms. Before it gives any up it enters a new term, as if it had voted.
 
+use alloc::boxed::Box;
+
 use quorate_transport::{NodeId, Outbox, Time};
 
-use crate::batch::{View, Views};
+use crate::batch::View;
 use crate::log::Fit;
-use crate::message::Message;
+use crate::message::{Message, Offer};
 use crate::raft::{Raft, Role};
 use crate::types::{Index, Term};
 
@@ -24,13 +26,6 @@ type Out<'a> = &'a mut Outbox<Raft>;
 /// From its second campaign in a row on a node asks for what it lacks: the first one nearly always
 /// ends with a leader.
 const LONELY: u32 = 2;
-
-/// Entries after `prev` of a log that ends in `last`.
-pub(crate) struct Offer {
-    pub(crate) prev: (Index, Term),
-    pub(crate) last: (Index, Term),
-    pub(crate) views: Views,
-}
 
 impl Raft {
     /// A voter refuses, for it has more.
@@ -65,7 +60,9 @@ impl Raft {
         };
         let views = self.log.run(prev.next(), self.config.append_bytes_max);
         let (term, last, last_term) = (self.term, self.log.last(), self.log.last_term());
-        let reply = Message::Fetched { term, prev, prev_term, last, last_term, views };
+        let (prev, last) = ((prev, prev_term), (last, last_term));
+        let offer = Box::new(Offer { prev, last, views });
+        let reply = Message::Fetched { term, offer };
         out.send_after(self.vote_ticket, from, reply);
     }
 

@@ -1,6 +1,6 @@
 //! Following: appends, heartbeats, acknowledgements, replay. [Raft §5.3]
 
-use quorate_transport::{NodeId, Outbox, Ticket, Time};
+use quorate_transport::{NodeId, Outbox, Peer, Ticket, Time};
 
 use crate::batch::{View, Views};
 use crate::log::Fit;
@@ -24,11 +24,23 @@ impl Raft {
         }
         self.role_changed |= self.leader != Some(leader);
         self.leader = Some(leader);
+        self.hear_leader(now);
+        true
+    }
+
+    /// Whether `from` is the leader that this node follows in its term, as nearly always.
+    #[inline]
+    pub(crate) fn follows(&self, from: Peer, term: Term) -> bool {
+        term == self.term && self.leader == Some(from.node) && matches!(self.role, Role::Follower)
+    }
+
+    /// The leader lives.
+    #[inline]
+    pub(crate) fn hear_leader(&mut self, now: Time) {
         self.contact = Some(now);
         self.bind(now);
         (self.lonely, self.fetching) = (0, None);
         self.postpone_election(now);
-        true
     }
 
     pub(crate) fn on_append(

@@ -12,23 +12,71 @@ type Out<'a> = &'a mut Outbox<Raft>;
 const RULE: &str = "a node remembers what it has told its group";
 
 impl Raft {
-    /// False for one that the group knows by another disk, unless it speaks as a leader: that may
-    /// be of a configuration that is not here yet, and a majority has believed it.
-    pub(crate) fn may_believe(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
-        let rests_on_memory = matches!(
-            message,
-            Message::PreVote { .. }
-                | Message::PreVoteReply { .. }
-                | Message::Vote { .. }
-                | Message::VoteReply { .. }
-                | Message::Appended { .. }
-                | Message::Conflict { .. }
-                | Message::HeartbeatReply { .. }
-                | Message::SnapshotReply { .. }
-                | Message::Read { .. }
-        );
+    /// Whether a message of this kind from `from` means anything. Leaders may be of a configuration
+    /// that is not here yet, and a majority has believed them; whoever answers must be known, and
+    /// by the disk that it has. [Raft §6]
+    pub(crate) fn admits(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
+        let heard = match message {
+            Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::Commit { .. }
+            | Message::Snapshot { .. }
+            | Message::TimeoutNow { .. }
+            | Message::ReadReply { .. }
+            | Message::Disowned { .. }
+            | Message::Fetch { .. } => from.node != self.node,
+            Message::PreVote { .. } | Message::Vote { .. } => {
+                from.node != self.node && self.believes(from, out)
+            }
+            Message::Fetched { .. } => from.node != self.node && self.knows(from),
+            Message::PreVoteReply { .. }
+            | Message::VoteReply { .. }
+            | Message::Appended { .. }
+            | Message::Conflict { .. }
+            | Message::HeartbeatReply { .. }
+            | Message::SnapshotReply { .. }
+            | Message::Read { .. } => self.believes_answer(from, message, out),
+        };
+        let admitted = heard && message.is_plausible();
+        self.stats.refused += u64::from(!admitted);
+        admitted
+    }
+
+    fn knows(&self, from: Peer) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.peers.get(from.node).is_some(),
+            _ => self.members().contains(from.node),
+        }
+    }
+
+    /// True of a follower that has acknowledged something in this very life, to this leader.
+    #[inline]
+    pub(crate) fn is_at_ease(&self, from: Peer) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.peers.get(from.node).is_some_and(|progress| {
+                progress.life == from.incarnation && progress.acked_in == from.incarnation
+            }),
+            _ => false,
+        }
+    }
+
+    /// Who answers is known; a leader looks closer once a life, for that cannot change in one.
+    #[inline]
+    fn believes_answer(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
+        if self.is_at_ease(from) {
+            return true; // nearly always
+        }
+        from.node != self.node
+            && self.knows(from)
+            && self.believes(from, out)
+            && self.note_life(from, message, out)
+    }
+
+    /// False for one that the group knows by another disk.
+    #[cold]
+    fn believes(&mut self, from: Peer, out: Out<'_>) -> bool {
         let known = self.members().birth(from.node);
-        if !rests_on_memory || known.is_none_or(|birth| birth == from.incarnation.birth()) {
+        if known.is_none_or(|birth| birth == from.incarnation.birth()) {
             return true;
         }
         self.stats.strangers += 1;
@@ -45,7 +93,7 @@ impl Raft {
 
     /// A leader notes who answers, so that a configuration can say so; and who has lost, between
     /// two lives, what it had acknowledged in this very term.
-    pub(crate) fn note_life(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
+    fn note_life(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
         let Role::Leader(leader) = &mut self.role else {
             return true;
         };

@@ -54,6 +54,11 @@ impl Leader {
         self.heartbeat_at.min(self.quorum_at).min(transfer)
     }
 
+    /// Whether a configuration may ask for something, or should name somebody's disk.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.members_open | self.births_open
+    }
+
     /// The greatest value that a majority has reached, while joint of either side.
     pub(crate) fn reached(&self, own: u64, of: impl Fn(&Progress) -> u64) -> u64 {
         let peers = self.peers.values().filter(|progress| progress.part.voter).map(&of);
@@ -210,7 +215,10 @@ impl Raft {
     /// The end of a burst: freeze, send, begin a round of reads.
     pub(crate) fn settle_leader(&mut self, now: Time, out: Out<'_>) {
         self.freeze(out);
-        self.continue_change(now, out);
+        let open = matches!(&self.role, Role::Leader(leader) if leader.is_changing());
+        if open {
+            self.continue_change(now, out);
+        }
         self.begin_round(now, out);
         let Role::Leader(mut leader) = core::mem::replace(&mut self.role, Role::Follower) else {
             return;
@@ -225,8 +233,11 @@ impl Raft {
                 out.send_after_with(Ticket::ZERO, peer, || Message::Commit { term, commit });
             }
         }
-        self.role = Role::Leader(leader);
-        self.see_off(now, out);
+        // What stood in its place owns nothing.
+        core::mem::forget(core::mem::replace(&mut self.role, Role::Leader(leader)));
+        if open {
+            self.see_off(now, out);
+        }
     }
 
     /// Sends a follower all that its window takes.

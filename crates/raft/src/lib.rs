@@ -38,7 +38,7 @@ pub use batch::{BATCH_COUNT_MAX, Batch, Kind, Proposals, View, Views};
 pub use config::Config;
 pub use error::Error;
 pub use members::{ADDRESS_BYTES_MAX, Change, MEMBERS_MAX, Members, Target};
-pub use message::{Message, Piece};
+pub use message::{Message, Offer, Piece};
 pub use raft::Raft;
 pub use record::{Record, Snapshot};
 pub use request::{Contents, Event, Rejection, Reply, Request, RoleName};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_transport::{Digest, Rename, Ticket};
 
-use crate::batch::{VIEWS_MAX, View, Views};
+use crate::batch::{Kind, VIEWS_MAX, View, Views};
 use crate::members::Members;
 use crate::types::{Index, Term};
 
@@ -58,6 +58,8 @@ pub(crate) struct Log {
     /// Payload bytes up to `base`.
     base_bytes: u64,
     configs: Configs,
+    /// The newest of them may be another than was told, or is not told as committed.
+    pub(crate) members_to_tell: bool,
 }
 
 /// The configurations of the log, each with the entry that it came with: the newest counts. The
@@ -75,7 +77,7 @@ impl Log {
     /// An empty log of a group whose members are known from elsewhere.
     pub(crate) fn founded(members: Members) -> Self {
         let configs = Configs(alloc::vec![(Index::ZERO, Arc::new(members))]);
-        Self { configs, ..Self::default() }
+        Self { configs, members_to_tell: true, ..Self::default() }
     }
 
     /// The newest configuration, and the entry that it came with.
@@ -98,6 +100,7 @@ impl Log {
 
     /// A snapshot says what the configuration is as of `index`.
     pub(crate) fn anchor_members(&mut self, index: Index, members: Arc<Members>) {
+        self.members_to_tell = true;
         self.configs.0.retain(|(at, _)| *at > index);
         self.configs.0.insert(0, (index, members));
     }
@@ -236,7 +239,8 @@ impl Log {
         assert!(view.first() == self.last().next(), "the log has no gap");
         let bytes = self.last_bytes + view.payload_len() as u64;
         if let Some(members) = view.members() {
-            self.configs.0.push((view.first(), members.clone()));
+            self.members_to_tell = true;
+            self.configs.0.push((view.first(), Arc::new(members)));
         }
         (self.last, self.last_term, self.last_bytes) = (view.last(), view.term(), bytes);
         self.slots.push_back(Slot::new(view, ticket, ticket, bytes));
@@ -257,6 +261,7 @@ impl Log {
 
     fn cut_members(&mut self, last: Index) {
         while self.configs.0.len() > 1 && self.newest_members().0 > last {
+            self.members_to_tell = true;
             self.configs.0.pop();
         }
     }
@@ -343,7 +348,7 @@ impl Log {
         for slot in &self.slots {
             into.u64(slot.first.0);
             into.u64(slot.term.0);
-            if slot.view.members().is_none() {
+            if slot.view.kind() != Kind::Members {
                 slot.view.entries().for_each(|entry| into.bytes(entry));
             }
         }
@@ -382,7 +387,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Kind, Proposals};
+    use crate::batch::Proposals;
 
     fn view(first: u64, count: usize, term: u64) -> View {
         let mut proposals = Proposals::default();

@@ -31,27 +31,6 @@ impl Waiting {
 }
 
 impl Raft {
-    /// Whether a message of this kind from `from` means anything. Leaders and candidates may be of
-    /// a configuration that is not here yet; whoever answers must be known. [Raft §6]
-    pub(crate) fn may_hear(&self, from: NodeId, message: &Message) -> bool {
-        let answers = matches!(
-            message,
-            Message::PreVoteReply { .. }
-                | Message::VoteReply { .. }
-                | Message::Appended { .. }
-                | Message::Conflict { .. }
-                | Message::HeartbeatReply { .. }
-                | Message::SnapshotReply { .. }
-                | Message::Read { .. }
-                | Message::Fetched { .. }
-        );
-        let known = || match &self.role {
-            Role::Leader(leader) => leader.peers.get(from).is_some(),
-            _ => self.members().contains(from),
-        };
-        from != self.node && (!answers || known())
-    }
-
     /// True where this node needs nobody else.
     pub(crate) fn decides_alone(&self) -> bool {
         self.members().is_quorum(|node| node == self.node)
@@ -112,7 +91,7 @@ impl Raft {
     fn append_members(&mut self, now: Time, members: Members, out: Out<'_>) {
         self.freeze(out);
         self.stats.configurations += 1;
-        let batch = Batch::members(self.log.last().next(), self.term, members);
+        let batch = Batch::members(self.log.last().next(), self.term, &members);
         self.append_own(batch, out);
         self.adopt_members(now, self.log.last());
     }
@@ -126,10 +105,10 @@ impl Raft {
     }
 
     /// What follows from a configuration that is committed: the next step, or the answer.
+    #[cold]
     pub(crate) fn continue_change(&mut self, now: Time, out: Out<'_>) {
         let Role::Leader(leader) = &self.role else { return };
-        let asks = leader.members_open || leader.births_open;
-        if !asks || self.members_index() > self.commit || self.commit < leader.first {
+        if self.members_index() > self.commit || self.commit < leader.first {
             return;
         }
         if !self.members().is_changing()
@@ -175,6 +154,7 @@ impl Raft {
 
     /// Those who have left learn it; the leader itself leaves once its last configuration is
     /// committed, and lets another take over. [Raft §6]
+    #[cold]
     pub(crate) fn see_off(&mut self, now: Time, out: Out<'_>) {
         let index = self.members_index();
         let done = index <= self.commit && !self.members().is_changing();
@@ -196,11 +176,12 @@ impl Raft {
     /// Tells the application of a new configuration, and of its commit.
     pub(crate) fn tell_members(&mut self, out: Out<'_>) {
         let index = self.members_index();
-        let state = (index, index <= self.commit);
-        if self.told_members != Some(state) {
-            self.told_members = Some(state);
+        let committed = index <= self.commit;
+        self.log.members_to_tell = !committed;
+        if self.told_members != Some((index, committed)) {
+            self.told_members = Some((index, committed));
             let members = self.log.newest_members().1.clone();
-            out.emit(Event::Members { index, members, committed: state.1 });
+            out.emit(Event::Members { index, members, committed });
         }
     }
 }

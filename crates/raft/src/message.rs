@@ -160,21 +160,24 @@ pub enum Message {
         /// The term of the sender's entry there.
         at_term: Term,
     },
-    /// The answer: entries after `prev`, of a log that ends in `last`.
+    /// The answer.
     Fetched {
         /// The sender's term.
         term: Term,
-        /// The entry before the first.
-        prev: Index,
-        /// Its term.
-        prev_term: Term,
-        /// The sender's last entry.
-        last: Index,
-        /// The term of that.
-        last_term: Term,
-        /// The entries.
-        views: Views,
+        /// In a box, so that what is sent for every entry stays small.
+        offer: Box<Offer>,
     },
+}
+
+/// Entries after `prev`, of a log that ends in `last`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The entry before the first, and its term.
+    pub prev: (Index, Term),
+    /// The sender's last entry, and its term.
+    pub last: (Index, Term),
+    /// The entries.
+    pub views: Views,
 }
 
 /// A piece of a snapshot.
@@ -252,7 +255,7 @@ impl Message {
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
             Self::ReadReply { index: Some(index), .. } => index.0,
             Self::Fetch { at, .. } => at.0,
-            Self::Fetched { prev, last, .. } => prev.0.max(last.0),
+            Self::Fetched { offer, .. } => offer.prev.0.0.max(offer.last.0.0),
             _ => 0,
         };
         self.term().0 <= NUMBER_MAX && index <= NUMBER_MAX
@@ -289,7 +292,8 @@ impl Message {
             Self::ReadReply { term, number, index } => Head::ReadReply { term, number, index },
             Self::Disowned { term, birth, lost } => Head::Disowned { term, birth, lost },
             Self::Fetch { term, at, at_term } => Head::Fetch { term, at, at_term },
-            Self::Fetched { term, prev, prev_term, last, last_term, .. } => {
+            Self::Fetched { term, ref offer } => {
+                let Offer { prev: (prev, prev_term), last: (last, last_term), .. } = **offer;
                 Head::Fetched { term, prev, prev_term, last, last_term }
             }
         }
@@ -308,7 +312,8 @@ impl Wire for Message {
     fn encode(&self, to: &mut Encoder<'_>) {
         to.value(&self.head());
         match self {
-            Self::Append { views, .. } | Self::Fetched { views, .. } => views.encode(to),
+            Self::Append { views, .. } => views.encode(to),
+            Self::Fetched { offer, .. } => offer.views.encode(to),
             Self::Snapshot { piece, .. } => to.attach(Attachment::new(piece.bytes.clone())),
             _ => {}
         }
@@ -350,7 +355,8 @@ impl Wire for Message {
             Head::Fetch { term, at, at_term } => Self::Fetch { term, at, at_term },
             Head::Fetched { term, prev, prev_term, last, last_term } => {
                 let views = views_after(prev, from)?;
-                Self::Fetched { term, prev, prev_term, last, last_term, views }
+                let (prev, last) = ((prev, prev_term), (last, last_term));
+                Self::Fetched { term, offer: Box::new(Offer { prev, last, views }) }
             }
         })
     }

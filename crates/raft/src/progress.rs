@@ -99,8 +99,7 @@ struct Window {
 }
 
 impl Window {
-    fn on_acknowledged(&mut self, bytes: usize, took: Duration) {
-        let took = took.as_nanos() as u64;
+    fn on_acknowledged(&mut self, bytes: usize, took: u64) {
         // It forgets slowly: a route that has become longer is the measure of itself before long.
         self.quick = took.min(self.quick.saturating_add(self.quick / 256 + 1));
         let queued = took.saturating_sub(self.quick);
@@ -170,6 +169,8 @@ impl Peers {
         }
         for (node, progress) in &mut self.0 {
             progress.part = Part::of(*node, members);
+            // Its disk may be known by now, and another than it has.
+            progress.life = Incarnation::default();
             let gone = progress.part == Part::default();
             progress.leaves = gone.then(|| progress.leaves.unwrap_or(leave));
         }
@@ -285,7 +286,8 @@ impl Progress {
         self.next = self.next.max(matched.next());
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.last <= matched) {
             self.flight_bytes -= flight.bytes;
-            self.window.on_acknowledged(flight.bytes, now.since(flight.sent));
+            let took = now.as_nanos().saturating_sub(flight.sent.as_nanos());
+            self.window.on_acknowledged(flight.bytes, took);
             self.window.bytes = self.window.bytes.min(window_max);
         }
         true

@@ -47,6 +47,8 @@ pub struct Raft {
     /// Until when it gives no vote, where leases are on.
     pub(crate) bound_until: Time,
     pub(crate) reads_here: ReadsHere,
+    /// Reads have come since its leader was last asked.
+    pub(crate) reads_here_due: bool,
     /// Campaigns in a row without a leader heard.
     pub(crate) lonely: u32,
     /// From whom it gets what it lacks.
@@ -133,6 +135,7 @@ impl Machine for Raft {
             contact: None,
             bound_until: Time::ZERO,
             reads_here: ReadsHere::new(start.incarnation),
+            reads_here_due: false,
             lonely: 0,
             fetching: None,
             election_at: start.now + config.election_timeout_max,
@@ -199,15 +202,11 @@ impl Machine for Raft {
         }
         if self.is_leader() {
             self.settle_leader(now, out);
-        } else {
-            if self.is_ack_ready() {
-                self.acknowledge(out);
-            }
-            self.ask_leader(out);
+        } else if self.is_ack_ready() {
+            self.acknowledge(out);
         }
-        self.tell_members(out);
-        if core::mem::take(&mut self.role_changed) {
-            self.tell_role(out);
+        if self.role_changed | self.reads_here_due | self.log.members_to_tell {
+            self.settle_rarely(out);
         }
         self.clean_snapshots(out);
     }
@@ -228,6 +227,18 @@ impl Machine for Raft {
 }
 
 impl Raft {
+    /// What few bursts end with.
+    #[cold]
+    fn settle_rarely(&mut self, out: Out<'_>) {
+        if core::mem::take(&mut self.reads_here_due) {
+            self.ask_leader(out);
+        }
+        self.tell_members(out);
+        if core::mem::take(&mut self.role_changed) {
+            self.tell_role(out);
+        }
+    }
+
     /// Where this node stands.
     #[must_use]
     pub fn status(&self) -> Status {

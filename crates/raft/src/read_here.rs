@@ -19,8 +19,6 @@ pub(crate) struct ReadsHere {
     /// The last question asked, or about to be.
     number: u64,
     waiting: VecDeque<Waiting>,
-    /// Reads have come since the last question.
-    due: bool,
     /// The newest answer, and when its question was asked: it knows all that was acknowledged
     /// before.
     newest: Option<(Index, Time)>,
@@ -51,7 +49,6 @@ impl ReadsHere {
 
     pub(crate) fn digest(&self, now: Time, into: &mut Digest) {
         let age = |at: Time| now.since(at).as_nanos() as u64;
-        into.bool(self.due);
         into.option(self.newest.map(|(index, at)| index.0 ^ age(at).rotate_left(32)));
         for waiting in &self.waiting {
             into.u64(waiting.ids.count());
@@ -86,7 +83,7 @@ impl Raft {
 
     fn take_read_here(&mut self, now: Time, id: RequestId) {
         let here = &mut self.reads_here;
-        if !core::mem::replace(&mut here.due, true) {
+        if !core::mem::replace(&mut self.reads_here_due, true) {
             here.number += 1;
         }
         match here.waiting.back_mut() {
@@ -102,9 +99,6 @@ impl Raft {
 
     /// The end of a burst: one question for all that came in it.
     pub(crate) fn ask_leader(&mut self, out: Out<'_>) {
-        if !core::mem::take(&mut self.reads_here.due) {
-            return;
-        }
         let (term, number) = (self.term, self.reads_here.number);
         match self.leader.filter(|leader| *leader != self.node) {
             Some(leader) => {
@@ -163,6 +157,6 @@ impl Raft {
         for waiting in core::mem::take(&mut self.reads_here.waiting) {
             out.answer_eager(waiting.ids, gone.clone()); // nothing was done
         }
-        self.reads_here.due = false;
+        self.reads_here_due = false;
     }
 }

@@ -26,6 +26,7 @@ impl Raft {
         let stale = self.config.election_timeout_min;
         into.option(self.contact.map(|at| now.since(at).min(stale).as_nanos() as u64));
         into.u64(self.bound_until.since(now).as_nanos() as u64);
+        into.bool(self.reads_here_due);
         self.reads_here.digest(now, into);
         into.u64(u64::from(self.lonely.min(2)));
         into.option(self.fetching.map(node));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quorate_raft::{Batch, Index, Members, Message, Piece, Record, Snapshot, Term, Views};
+use quorate_raft::{Batch, Index, Members, Message, Offer, Piece, Record, Snapshot, Term, Views};
 use quorate_transport::{
     Attachment, Attachments, Frame, Key, NodeId, Rng, SnapshotId, Wire, decode_message,
     decode_record, encode_message, encode_record,
@@ -76,11 +76,11 @@ fn good_frames() -> Vec<Frame> {
         Message::PreVoteReply { term: Term(3), granted: false, ahead: true },
         Message::Fetched {
             term: Term(3),
-            prev: Index(4),
-            prev_term: Term(1),
-            last: Index(300),
-            last_term: Term(2),
-            views: Views::None,
+            offer: Box::new(Offer {
+                prev: (Index(4), Term(1)),
+                last: (Index(300), Term(2)),
+                views: Views::None,
+            }),
         },
         Message::Snapshot {
             term: Term(3),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_raft::{
-    Change, Config, Index, Message, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
+    Change, Config, Index, Message, Offer, Piece, Proposals, Raft, Request, Snapshot, Term, Views,
 };
 use quorate_sim::laws::{Subject, check};
 use quorate_transport::{
@@ -71,8 +71,8 @@ fn message(rng: &mut Rng) -> Message {
         15 => Message::Fetch { term, at: index, at_term: Term(number(rng)) },
         16 => {
             let (prev_term, last_term) = (Term(number(rng)), Term(number(rng)));
-            let views = Views::None;
-            Message::Fetched { term, prev: index, prev_term, last: other, last_term, views }
+            let (prev, last) = ((index, prev_term), (other, last_term));
+            Message::Fetched { term, offer: Box::new(Offer { prev, last, views: Views::None }) }
         }
         _ => Message::TimeoutNow { term },
     }

@@ -251,7 +251,7 @@ impl Group {
     fn on_view(&mut self, member: &mut Member, view: &View, term: Term) {
         self.holds(r14(member.applied, view.first()));
         if let Some(members) = view.members() {
-            let step = self.configurations.r23(view.first(), members);
+            let step = self.configurations.r23(view.first(), &members);
             self.holds(step);
         }
         let mut index = view.first();
