@@ -90,6 +90,8 @@ impl Raft {
         peers.sort_by_key(|(peer, _)| rename.node(*peer));
         for (_, progress) in peers {
             into.bool(progress.leaves.is_some());
+            into.u64(progress.life.0);
+            into.u64(progress.acked_in.0);
             into.u64(progress.matched.0);
             into.u64(progress.next.0);
             into.u64(progress.round);
