@@ -92,7 +92,8 @@ impl Raft {
     }
 
     /// A leader notes who answers, so that a configuration can say so; and who has lost, between
-    /// two lives, what it had acknowledged in this very term.
+    /// two lives, what it had acknowledged in this very term. Where disks are not told apart (their
+    /// birth is 0) lives make no difference.
     fn note_life(&mut self, from: Peer, message: &Message, out: Out<'_>) -> bool {
         let Role::Leader(leader) = &mut self.role else {
             return true;
@@ -107,7 +108,8 @@ impl Raft {
             Message::Conflict { term, prev, .. }
                 if *prev <= progress.matched && *term == self.term =>
             {
-                (from.incarnation > progress.acked_in && *prev > Index::ZERO).then_some(*prev)
+                let later = from.incarnation > progress.acked_in && from.incarnation.birth() > 0;
+                (later && *prev > Index::ZERO).then_some(*prev)
             }
             Message::Appended { .. } => {
                 progress.acked_in = progress.acked_in.max(from.incarnation);

@@ -15,7 +15,9 @@ impl Raft {
     pub(crate) fn write_digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
         let node = |node| rename.node(node).0;
         into.u64(node(self.node));
-        into.u64(self.incarnation.birth().into());
+        if self.incarnation.birth() > 0 {
+            into.u64(self.incarnation.0);
+        }
         into.u64(self.rng.state());
         into.u64(self.term.0);
         into.option(self.vote.map(node));
@@ -90,8 +92,11 @@ impl Raft {
         peers.sort_by_key(|(peer, _)| rename.node(*peer));
         for (_, progress) in peers {
             into.bool(progress.leaves.is_some());
-            into.u64(progress.life.0);
-            into.u64(progress.acked_in.0);
+            if progress.life.birth() > 0 {
+                // Else it makes no difference.
+                into.u64(progress.life.0);
+                into.u64(progress.acked_in.0);
+            }
             into.u64(progress.matched.0);
             into.u64(progress.next.0);
             into.u64(progress.round);
