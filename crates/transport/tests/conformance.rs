@@ -1,6 +1,7 @@
 //! Both transports pass the tests for all.
 
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use quorate_transport::conformance::{FRAME_BYTES_MAX, Fabric, conformance, queue_caps};
@@ -28,6 +29,10 @@ impl Fabric for Tcp {
         let mut config = TcpConfig::new(ClusterId(7), me);
         config.frame_bytes_max = FRAME_BYTES_MAX;
         config.queues = queue_caps();
+        // A busy machine loses no connection, and with it frames, to a time limit.
+        config.write_timeout = Duration::from_secs(60);
+        config.idle_timeout = Duration::from_secs(60);
+        config.flush_timeout = Duration::from_secs(60);
         for other in others.iter().filter(|other| other.me().node != me.node) {
             let address = other.local_addr().to_string();
             config.peers.insert(other.me().node, address);
