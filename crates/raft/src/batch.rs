@@ -268,14 +268,15 @@ impl Batch {
 #[derive(Clone, PartialEq, Eq)]
 pub struct View {
     batch: Batch,
-    skip: u32,
-    take: u32,
+    /// Here and not only in the batch: they are asked for at every step.
+    first: Index,
+    last: Index,
 }
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.batch)?;
-        if self.take < self.batch.0.count {
+        if self.count() < self.batch.0.count as usize {
             write!(f, " only {}..={}", self.first(), self.last())?;
         }
         Ok(())
@@ -284,7 +285,8 @@ impl fmt::Debug for View {
 
 impl From<Batch> for View {
     fn from(batch: Batch) -> Self {
-        Self { skip: 0, take: batch.0.count, batch }
+        let first = batch.0.first;
+        Self { first, last: Index(first.0 + u64::from(batch.0.count) - 1), batch }
     }
 }
 
@@ -292,13 +294,13 @@ impl View {
     /// The index of its first entry.
     #[must_use]
     pub fn first(&self) -> Index {
-        Index(self.batch.0.first.0 + u64::from(self.skip))
+        self.first
     }
 
     /// The index of its last entry.
     #[must_use]
     pub fn last(&self) -> Index {
-        Index(self.batch.0.first.0 + u64::from(self.skip + self.take) - 1)
+        self.last
     }
 
     /// The term of all its entries.
@@ -327,22 +329,28 @@ impl View {
     /// How many entries it shows.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.take as usize
+        (self.last.0 - self.first.0) as usize + 1
+    }
+
+    /// How many entries of the batch it leaves out in front.
+    fn skip(&self) -> usize {
+        (self.first.0 - self.batch.0.first.0) as usize
     }
 
     /// Bytes of its entries.
     #[must_use]
     pub fn payload_len(&self) -> usize {
-        if self.take == self.batch.0.count {
+        if self.count() == self.batch.0.count as usize {
             return self.batch.0.payload_len as usize;
         }
-        let start = if self.skip == 0 { 0 } else { self.batch.end(self.skip as usize - 1) };
-        self.batch.end((self.skip + self.take) as usize - 1) - start
+        let skip = self.skip();
+        let start = if skip == 0 { 0 } else { self.batch.end(skip - 1) };
+        self.batch.end(skip + self.count() - 1) - start
     }
 
     /// Each entry in order. The entry of a [`Kind::Noop`] is empty and means nothing.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        let (skip, take) = (self.skip as usize, self.take as usize);
+        let (skip, take) = (self.skip(), self.count());
         let (payload, ends) = self.batch.0.data.bytes()[HEAD..].split_at(self.batch.payload_len());
         let mut start = if skip == 0 { 0 } else { self.batch.end(skip - 1) };
         let (ends, _) = ends[4 * skip..4 * (skip + take)].as_chunks();
@@ -367,13 +375,8 @@ impl View {
     /// The part from `first` to `last`; `None` where nothing is left.
     #[must_use]
     pub fn slice(&self, first: Index, last: Index) -> Option<Self> {
-        let gone = self.first().distance(first);
-        let end = self.first().distance(last.next()).min(u64::from(self.take));
-        if gone >= end {
-            return None;
-        }
-        let (skip, take) = (self.skip + gone as u32, (end - gone) as u32);
-        Some(Self { batch: self.batch.clone(), skip, take })
+        let (first, last) = (self.first.max(first), self.last.min(last));
+        (first <= last).then(|| Self { batch: self.batch.clone(), first, last })
     }
 
     /// The part from `first` on; `None` where nothing is left.
@@ -401,7 +404,7 @@ impl View {
     }
 
     pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
-        to.value(&(self.skip, self.take));
+        to.value(&(self.skip() as u32, self.count() as u32));
         to.attach(self.batch.0.data.clone());
     }
 
@@ -412,7 +415,8 @@ impl View {
         if take == 0 || shown > u64::from(batch.0.count) {
             return Err(WireError::Rule { field: "view", rule: "shows entries of its batch" });
         }
-        Ok(Self { batch, skip, take })
+        let first = Index(batch.0.first.0 + u64::from(skip));
+        Ok(Self { batch, first, last: Index(first.0 + u64::from(take) - 1) })
     }
 }
 

@@ -36,9 +36,11 @@ impl Raft {
             {
                 self.hear_leader(now);
                 self.learn_commit(commit, out);
+                core::mem::forget(message); // it owns nothing: no walk through what others own
             }
             Message::Appended { term, matched } if term == self.term && self.is_at_ease(from) => {
                 self.on_appended(now, from.node, matched, out);
+                core::mem::forget(message);
             }
             other => self.on_any_message(now, from, other, out),
         }

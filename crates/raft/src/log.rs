@@ -14,8 +14,6 @@ use crate::types::{Index, Term};
 struct Slot {
     view: View,
     /// As the view says, but without a walk to the batch.
-    first: Index,
-    last: Index,
     term: Term,
     /// The record that made it durable first; increasing along the log.
     ticket: Ticket,
@@ -27,8 +25,15 @@ struct Slot {
 
 impl Slot {
     fn new(view: View, ticket: Ticket, home: Ticket, bytes: u64) -> Self {
-        let (first, last, term) = (view.first(), view.last(), view.term());
-        Self { view, first, last, term, ticket, home, bytes }
+        Self { term: view.term(), view, ticket, home, bytes }
+    }
+
+    fn first(&self) -> Index {
+        self.view.first()
+    }
+
+    fn last(&self) -> Index {
+        self.view.last()
     }
 }
 
@@ -141,7 +146,7 @@ impl Log {
         }
         match self.slots.partition_point(|slot| slot.ticket <= upto) {
             0 => self.base,
-            at => self.slots[at - 1].last,
+            at => self.slots[at - 1].last(),
         }
     }
 
@@ -163,7 +168,7 @@ impl Log {
     /// end.
     pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket, u64)> {
         let slot = self.slot(from)?;
-        if slot.first == from && slot.last <= to {
+        if slot.first() == from && slot.last() <= to {
             return Some((slot.view.clone(), slot.ticket, slot.bytes)); // nearly always
         }
         let view = slot.view.slice(from, to)?;
@@ -172,7 +177,7 @@ impl Log {
 
     /// Consecutive views from `from` on: at least one, then as many as stay within `bytes_max`.
     pub(crate) fn run(&self, from: Index, bytes_max: usize) -> Views {
-        if let Some(slot) = self.slots.back().filter(|slot| slot.first == from) {
+        if let Some(slot) = self.slots.back().filter(|slot| slot.first() == from) {
             return Views::One(slot.view.clone()); // nearly always: all but the newest is sent
         }
         let mut views = Views::None;
@@ -226,7 +231,7 @@ impl Log {
             if slot.term != view.term() {
                 return Some(index);
             }
-            index = slot.last.next();
+            index = slot.last().next();
         }
         None
     }
@@ -248,7 +253,7 @@ impl Log {
 
     /// Drops every entry after `last`.
     fn truncate(&mut self, last: Index) {
-        while let Some(slot) = self.slots.pop_back_if(|slot| slot.last > last) {
+        while let Some(slot) = self.slots.pop_back_if(|slot| slot.last() > last) {
             if let Some(view) = slot.view.upto_index(last) {
                 let bytes = slot.bytes - slot.view.payload_len() as u64;
                 let bytes = bytes + view.payload_len() as u64;
@@ -268,7 +273,7 @@ impl Log {
 
     fn note_end(&mut self) {
         (self.last, self.last_term, self.last_bytes) = match self.slots.back() {
-            Some(slot) => (slot.last, slot.term, slot.bytes),
+            Some(slot) => (slot.last(), slot.term, slot.bytes),
             None => (self.base, self.base_term, self.base_bytes),
         };
     }
@@ -281,9 +286,9 @@ impl Log {
     /// Drops whole views up to `index`, but keeps about `keep` bytes of payload before it.
     pub(crate) fn compact_keeping(&mut self, index: Index, keep: u64) {
         let covered = self.bytes_upto(index).saturating_sub(keep);
-        let gone = |slot: &mut Slot| slot.last <= index && slot.bytes <= covered;
+        let gone = |slot: &mut Slot| slot.last() <= index && slot.bytes <= covered;
         while let Some(slot) = self.slots.pop_front_if(gone) {
-            self.base = slot.last;
+            self.base = slot.last();
             self.base_term = slot.term;
             self.base_bytes = slot.bytes;
         }
@@ -315,10 +320,10 @@ impl Log {
         mut persist: impl FnMut(Term, View) -> Ticket,
     ) {
         let first = index.max(self.base).next();
-        let start = self.slot(first).map_or(first, |slot| slot.first);
+        let start = self.slot(first).map_or(first, |slot| slot.first());
         let mut prev_term = self.term_at(start.previous()).unwrap_or(Term::ZERO);
         if self.oldest_home(index).is_some_and(|home| home < before) {
-            for slot in self.slots.iter_mut().filter(|slot| slot.last > index) {
+            for slot in self.slots.iter_mut().filter(|slot| slot.last() > index) {
                 slot.home = persist(prev_term, slot.view.clone());
                 prev_term = slot.term;
             }
@@ -332,7 +337,7 @@ impl Log {
             if slot.term <= term {
                 return at;
             }
-            at = slot.first.previous();
+            at = slot.first().previous();
         }
         at
     }
@@ -346,7 +351,7 @@ impl Log {
         into.u64(self.base.0);
         into.u64(self.base_term.0);
         for slot in &self.slots {
-            into.u64(slot.first.0);
+            into.u64(slot.first().0);
             into.u64(slot.term.0);
             if slot.view.kind() != Kind::Members {
                 slot.view.entries().for_each(|entry| into.bytes(entry));
@@ -359,8 +364,8 @@ impl Log {
     }
 
     fn slot(&self, index: Index) -> Option<&Slot> {
-        if let Some(slot) = self.slots.back().filter(|slot| slot.first <= index) {
-            return (index <= slot.last).then_some(slot);
+        if let Some(slot) = self.slots.back().filter(|slot| slot.first() <= index) {
+            return (index <= slot.last()).then_some(slot);
         }
         if index <= self.base {
             return None;
@@ -373,14 +378,14 @@ impl Log {
         let len = self.slots.len();
         for back in 1..=len.min(3) {
             let slot = &self.slots[len - back];
-            if index > slot.last {
+            if index > slot.last() {
                 return len - back + 1;
             }
-            if index >= slot.first {
+            if index >= slot.first() {
                 return len - back;
             }
         }
-        self.slots.partition_point(|slot| slot.last < index)
+        self.slots.partition_point(|slot| slot.last() < index)
     }
 }
 
