@@ -14,7 +14,7 @@ use quorate_transport::{
 /// What leaves a node.
 #[derive(Default)]
 struct Hands {
-    wire: Vec<(NodeId, Message)>,
+    wire: Vec<(Message, NodeId)>,
     persisted: Ticket,
     applied: u64,
     bytes: u64,
@@ -27,7 +27,7 @@ impl Sink<Raft> for Hands {
         self.persisted = ticket;
     }
     fn send(&mut self, to: NodeId, message: Message) {
-        self.wire.push((to, message));
+        self.wire.push((message, to));
     }
     fn emit(&mut self, event: Event) {
         if let Event::Committed(view) = event {
@@ -58,7 +58,7 @@ pub struct Trio {
     leader: usize,
     codec: Option<Codec>,
     /// What is on its way from one node; kept for its memory.
-    wire: Vec<(NodeId, Message)>,
+    wire: Vec<(Message, NodeId)>,
 }
 
 impl Trio {
@@ -95,7 +95,7 @@ impl Trio {
             for (cell, hands) in &mut trio.cells {
                 cell.handle(now, Input::Timer, hands);
             }
-            trio.run();
+            trio.run(u64::MAX);
         }
         let leads = |(cell, _): &(Cell<Raft>, Hands)| cell.machine().is_leader();
         trio.leader = trio.cells.iter().position(leads).expect("there is one");
@@ -107,7 +107,7 @@ impl Trio {
         let (now, leader) = (self.now, self.leader);
         let (cell, hands) = &mut self.cells[leader];
         cell.feed_request(now, Request::Propose(proposals), hands);
-        self.run();
+        self.run(1 << leader);
     }
 
     /// How many commands each node has applied; the least of them.
@@ -133,15 +133,15 @@ impl Trio {
                 quorate_transport::SnapshotId { index: index.0, term: cell.machine().term().0 };
             cell.handle(now, Input::Stored(quorate_transport::Stored::Finished { id }), hands);
         }
-        self.run();
+        self.run(u64::MAX);
     }
 
     /// Until nothing is under way. Each node ends its burst, and then its records are durable, as
     /// a host does it; that is an input of its next burst.
-    fn run(&mut self) {
+    fn run(&mut self, mut touched: u64) {
         let now = self.now;
-        // By bit: who has been told something, and whose burst may end later.
-        let (mut touched, mut owed) = (u64::MAX, 0);
+        // By bit, as those who have been told something: whose burst may end later.
+        let mut owed = 0;
         while touched | owed != 0 {
             let settling = if touched != 0 { touched } else { owed };
             touched = 0;
@@ -156,7 +156,11 @@ impl Trio {
                     cell.durable(now, hands.persisted, hands);
                     owed |= 1 << at;
                 }
-                touched |= self.deliver(at);
+            }
+            for at in 0..self.cells.len() {
+                if settling & 1 << at != 0 {
+                    touched |= self.deliver(at);
+                }
             }
         }
     }
@@ -166,11 +170,10 @@ impl Trio {
         let mut to = 0;
         core::mem::swap(&mut self.wire, &mut self.cells[at].1.wire);
         let from = Peer { node: NodeId(at as u64 + 1), incarnation: Incarnation(1) };
-        for (peer, message) in self.wire.drain(..) {
-            let message = match &mut self.codec {
-                Some(codec) => codec.carry(&message),
-                None => message,
-            };
+        if let Some(codec) = &mut self.codec {
+            self.wire.iter_mut().for_each(|(message, _)| *message = codec.carry(message));
+        }
+        for (message, peer) in self.wire.drain(..) {
             let at = peer.0 as usize - 1;
             to |= 1 << at;
             let (cell, hands) = &mut self.cells[at];

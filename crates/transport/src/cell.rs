@@ -221,7 +221,7 @@ impl<M: Machine> Cell<M> {
         for effect in self.outbox.drain() {
             // Spelled out, so that what is not gated moves once, from the outbox to the sink.
             match effect {
-                Effect::Persist { ticket, record } => sink.persist(ticket, record),
+                Effect::Persist { ticket, record } => persist(sink, ticket, record),
                 Effect::Send { to, message, after } if after <= durable => sink.send(to, message),
                 Effect::Emit { event, after } if after <= durable => sink.emit(event),
                 Effect::Answer { ids, reply, after } if after <= durable => sink.answer(ids, reply),
@@ -239,6 +239,12 @@ impl<M: Machine> Cell<M> {
             self.gated.clear();
         }
     }
+}
+
+/// Apart: what a sink does to be rid of a record, in line, would have every effect copied twice.
+#[inline(never)]
+fn persist<M: Machine>(sink: &mut impl Sink<M>, ticket: Ticket, record: M::Record) {
+    sink.persist(ticket, record);
 }
 
 /// Keeps the queue sorted; nearly always the effect belongs at the end.

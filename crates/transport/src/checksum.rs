@@ -9,7 +9,7 @@ use crc_fast::{CrcAlgorithm::Crc32Iscsi, Digest};
 
 /// From so many bytes on the second pays.
 #[cfg(feature = "std")]
-const LONG: usize = 256;
+const LONG: usize = 512;
 
 /// The CRC-32C of `bytes`.
 #[must_use]
