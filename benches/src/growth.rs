@@ -165,7 +165,9 @@ pub fn restart(directory: &Path, incarnation: u64, log: u64) -> anyhow::Result<f
         let begun = Instant::now();
         let (me, config) = start(incarnation);
         let (journal, snapshots) = (RealDisk::open(directory)?, RealDisk::open(snapshots.path())?);
-        let mut setup = Setup::open(me, incarnation, journal, snapshots, Options::default())?;
+        // No checkpoint, which would write all of it once more.
+        let options = Options { journal_bytes_max: 1 << 30, ..Options::default() };
+        let mut setup = Setup::open(me, incarnation, journal, snapshots, options)?;
         let node = setup.add_with::<Raft>(KEY, config, |event, asks| {
             if let Event::Committed(view) = event {
                 asks.push(Request::Applied { index: view.last() });

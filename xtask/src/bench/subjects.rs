@@ -119,8 +119,9 @@ pub(super) const SUBJECTS: &[Subject] = &[
         params: &["payload", "batch", "log"],
         plot: None,
         caption: "From opening the journal of a one-node group until it leads again and has \
-                  committed all that is in it. Nothing was ever compacted: a real node has a \
-                  snapshot long before. The journal is on the disk and in the page cache.",
+                  committed all that is in it. Nothing was ever compacted, and the journal may be \
+                  1 GiB long: at the default of 256 MiB a node has a snapshot long before. The \
+                  journal is on the disk and in the page cache; a batch is one record of it.",
     },
     Subject {
         name: "wal/sync",
