@@ -122,7 +122,8 @@ impl Engine {
             }
             // Whoever else is ready to run may have something for this burst. Without this, the
             // first mail of many would be a burst of its own: tokio runs at once what was woken.
-            if called && !rested {
+            // A journal thread needs it not: during a sync more comes together than this.
+            if called && !rested && matches!(self.journal, Journal::Here(_)) {
                 rested = true;
                 sync::yield_now().await;
                 continue;
