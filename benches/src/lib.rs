@@ -6,11 +6,19 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod cluster;
+#[cfg(feature = "driver")]
+pub mod driver_trio;
 pub mod group;
+#[cfg(feature = "driver")]
+pub mod growth;
 pub mod measure;
 #[cfg(feature = "raft")]
 pub mod omnipaxos_trio;
+#[cfg(feature = "driver")]
+pub mod openraft_trio;
 pub mod progress;
+#[cfg(feature = "driver")]
+pub mod puts;
 pub mod quorate_trio;
 #[cfg(feature = "raft")]
 pub mod raft_rs_trio;

@@ -36,8 +36,10 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// The Raft core, in memory, beside omnipaxos and raft-rs
+    /// The Raft core, in memory, beside omnipaxos and raft-rs; then `driver` as well
     Raft,
+    /// A cluster in one process beside openraft; what entries cost in memory and at a restart
+    Driver,
     /// The journal with fsync, beside raft-engine and the limit of the disk
     Wal,
     /// Clocks and metrics beside uhlc, prometheus-client and hdrhistogram; messages and forced
@@ -53,9 +55,22 @@ enum What {
 impl What {
     const ALL: [Self; 5] = [Self::Raft, Self::Wal, Self::Systems, Self::Cluster, Self::Criterion];
 
+    /// What is measured for it, in order: all rows of Raft in one run.
+    fn parts(self) -> &'static [Self] {
+        match self {
+            Self::Raft => &[Self::Raft, Self::Driver],
+            Self::Driver => &[Self::Driver],
+            Self::Wal => &[Self::Wal],
+            Self::Systems => &[Self::Systems],
+            Self::Cluster => &[Self::Cluster],
+            Self::Criterion => &[Self::Criterion],
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Raft => "raft",
+            Self::Driver => "driver",
             Self::Wal => "wal",
             Self::Systems => "systems",
             Self::Cluster => "cluster",
@@ -118,7 +133,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("there is no package `{PACKAGE}`");
     }
     let what = if args.what.is_empty() { &What::ALL[..] } else { &args.what };
-    for what in what {
+    for what in what.iter().flat_map(|what| what.parts()) {
         if *what == What::Criterion {
             workspace.cargo().args(["bench", "-p", PACKAGE, "--benches"]).run()?;
             continue;

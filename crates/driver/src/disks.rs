@@ -1,4 +1,4 @@
-//! The journal and the snapshot store, each on a thread of its own.
+//! The journal and the snapshot store, each on a thread of its own, unless the journal never waits.
 
 use std::time::Duration;
 
@@ -41,6 +41,58 @@ pub(crate) enum Done {
 /// How long the journal waits before it marks itself as wholly synced.
 const IDLE_AFTER: Duration = Duration::from_millis(100);
 
+/// Where bursts go.
+pub(crate) enum Journal {
+    /// To a thread that writes and syncs them.
+    Thread(mpsc::Sender<Batch>),
+    /// Nowhere: the engine writes and syncs them.
+    Here(Box<dyn Here>),
+}
+
+/// A journal that the engine writes itself.
+pub(crate) trait Here: Send {
+    /// Writes and syncs a burst.
+    fn commit(&mut self, now: Time, batch: Batch) -> Option<Done>;
+    /// When it wants to mark itself as wholly synced.
+    fn deadline(&self) -> Option<Time>;
+    /// Does so.
+    fn idle(&mut self) -> Option<Done>;
+}
+
+struct HereWal<D: Disk> {
+    wal: Wal<D>,
+    idle_at: Option<Time>,
+}
+
+impl<D: Disk> Here for HereWal<D>
+where
+    Wal<D>: Send,
+{
+    fn commit(&mut self, now: Time, batch: Batch) -> Option<Done> {
+        self.idle_at = Some(now + IDLE_AFTER);
+        commit(&mut self.wal, std::iter::once(batch))
+            .unwrap_or_else(|error| Some(Done::Failed(error)))
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.idle_at
+    }
+
+    fn idle(&mut self) -> Option<Done> {
+        self.idle_at = None;
+        self.wal.idle().err().map(Done::Failed)
+    }
+}
+
+/// A journal that the engine writes itself.
+pub(crate) fn here<D>(wal: Wal<D>) -> Journal
+where
+    D: Disk + 'static,
+    Wal<D>: Send,
+{
+    Journal::Here(Box::new(HereWal { wal, idle_at: None }))
+}
+
 /// Writes and syncs everything that waits, together, until the sender is gone; then leaves a mark.
 pub(crate) fn journal<D>(
     mut wal: Wal<D>,
@@ -78,11 +130,8 @@ where
                     return;
                 }
                 marked = false;
-                match commit(&mut wal, &mut waiting) {
-                    Ok(Some(upto)) => {
-                        let (needed_bytes, oldest) = (wal.needed_bytes(), wal.oldest_live());
-                        let stats = wal.stats();
-                        let durable = Done::Durable { upto, needed_bytes, oldest, stats };
+                match commit(&mut wal, waiting.drain(..)) {
+                    Ok(Some(durable)) => {
                         if done.send(durable).await.is_err() {
                             return;
                         }
@@ -100,10 +149,10 @@ where
 
 fn commit<D: Disk>(
     wal: &mut Wal<D>,
-    waiting: &mut Vec<Batch>,
-) -> Result<Option<BurstId>, WalError> {
+    batches: impl Iterator<Item = Batch>,
+) -> Result<Option<Done>, WalError> {
     let mut last = None;
-    for batch in waiting.drain(..) {
+    for batch in batches {
         for (key, ticket, frame) in &batch.records {
             wal.append(*key, *ticket, frame)?;
         }
@@ -112,10 +161,10 @@ fn commit<D: Disk>(
         }
         last = batch.burst.or(last);
     }
-    if last.is_some() {
-        wal.commit()?;
-    }
-    Ok(last)
+    let Some(upto) = last else { return Ok(None) };
+    wal.commit()?;
+    let (needed_bytes, oldest, stats) = (wal.needed_bytes(), wal.oldest_live(), wal.stats());
+    Ok(Some(Done::Durable { upto, needed_bytes, oldest, stats }))
 }
 
 /// Carries out snapshot work in order, away from the journal and no faster than `pace` lets it.

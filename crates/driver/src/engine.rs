@@ -10,10 +10,10 @@ use quorate_transport::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
-use crate::desk::Mailbox;
-use crate::disks::{Batch, Done};
+use crate::desk::Feed;
+use crate::disks::{Batch, Done, Journal};
 use crate::setup::{DriverError, DriverStats, Options};
-use crate::sync::{self, Notify};
+use crate::sync::{self, Alarm, Notify};
 
 /// The engine's hands: sends leave at once, the rest is collected for the end of the burst.
 pub(crate) struct Hands {
@@ -53,14 +53,16 @@ impl Shell for Hands {
 pub(crate) struct Engine {
     pub(crate) host: Host,
     pub(crate) hands: Hands,
-    pub(crate) mailboxes: Vec<Box<dyn Mailbox>>,
+    pub(crate) mailboxes: Vec<Box<dyn Feed>>,
     pub(crate) wake: Arc<Notify>,
-    pub(crate) batches: mpsc::Sender<Batch>,
+    pub(crate) journal: Journal,
+    /// What a journal that it writes itself has said since the last turn.
+    pub(crate) said: Vec<Done>,
     pub(crate) work: mpsc::Sender<(Key, StoreOp)>,
     pub(crate) done: mpsc::Receiver<Done>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) probes: mpsc::Receiver<oneshot::Sender<DriverStats>>,
-    pub(crate) journal: quorate_wal::Stats,
+    pub(crate) journal_stats: quorate_wal::Stats,
     pub(crate) journal_bytes: u64,
     pub(crate) options: Options,
     /// Bulk frames that wait until the disk has caught up.
@@ -70,7 +72,7 @@ pub(crate) struct Engine {
     pub(crate) asked: Option<(Key, Ticket)>,
 }
 
-/// Frames, and mails of one machine, that one burst takes at the most.
+/// Frames that one burst takes at the most.
 const BURST_MAX: usize = 1024;
 const HELD_MAX: usize = 4096;
 /// How long a stop waits for the disk.
@@ -78,51 +80,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
-        self.host.start(boot_time(), &mut self.hands);
-        self.end_burst(boot_time());
-        let mut incoming = Vec::new();
-        let mut done = Vec::new();
-        let transport = Arc::clone(&self.hands.transport);
-        let mut more = false;
-        let result = loop {
-            if *self.stop.borrow() {
-                break Ok(());
-            }
-            let pause = if more { Duration::ZERO } else { self.pause() };
-            tokio::select! {
-                biased;
-                _ = sync::recv_many(&mut self.done, &mut done, BURST_MAX) => {}
-                received = transport.recv_many(&mut incoming, BURST_MAX) => {
-                    if received.is_err() {
-                        break Ok(());
-                    }
-                }
-                () = self.wake.notified() => {}
-                () = sync::sleep(pause), if !more => {}
-                () = std::future::ready(()), if more => {}
-                changed = sync::changed(&mut self.stop) => if changed.is_err() {
-                    break Ok(()); // nobody holds the driver any more
-                }
-            }
-            if done.is_empty() {
-                while done.len() < BURST_MAX
-                    && let Ok(next) = self.done.try_recv()
-                {
-                    done.push(next);
-                }
-            }
-            let now = boot_time();
-            if let Err(error) = self.on_done(now, &mut done) {
-                break Err(error);
-            }
-            self.answer_probes();
-            self.feed(now, &mut incoming);
-            self.host.flush(&mut self.hands); // who waits for this need not wait for the mail too
-            more = self.mail(now);
-            self.host.timer(now, &mut self.hands);
-            self.end_burst(now);
-        };
-        match result {
+        match self.turns().await {
             Ok(()) => self.finish().await,
             Err(error) => {
                 self.close().await; // whatever waits for the journal waits in vain
@@ -131,11 +89,67 @@ impl Engine {
         }
     }
 
+    /// Turn by turn, until it is stopped or the journal fails.
+    async fn turns(&mut self) -> Result<(), DriverError> {
+        let now = boot_time();
+        self.host.start(now, &mut self.hands);
+        self.end_burst(now)?;
+        let (mut incoming, mut done) = (Vec::new(), Vec::new());
+        let transport = Arc::clone(&self.hands.transport);
+        let mut alarm = Alarm::new();
+        let mut rested = false;
+        loop {
+            if *self.stop.borrow() {
+                return Ok(());
+            }
+            let more = rested || !self.said.is_empty();
+            let at = self.deadline();
+            let mut called = false;
+            tokio::select! {
+                biased;
+                _ = sync::recv_many(&mut self.done, &mut done, BURST_MAX) => {}
+                received = transport.recv_many(&mut incoming, BURST_MAX) => {
+                    if received.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = self.wake.notified() => called = true,
+                () = alarm.ring(at), if !more => {}
+                () = std::future::ready(()), if more => {}
+                changed = sync::changed(&mut self.stop) => if changed.is_err() {
+                    return Ok(()); // nobody holds the driver any more
+                }
+            }
+            // Whoever else is ready to run may have something for this burst. Without this, the
+            // first mail of many would be a burst of its own: tokio runs at once what was woken.
+            // A journal thread needs it not: during a sync more comes together than this.
+            if called && !rested && matches!(self.journal, Journal::Here(_)) {
+                rested = true;
+                sync::yield_now().await;
+                continue;
+            }
+            rested = false;
+            if done.is_empty() {
+                sync::take(&mut self.done, &mut done, BURST_MAX);
+            }
+            done.append(&mut self.said);
+            let now = boot_time();
+            self.on_done(now, &mut done)?;
+            self.answer_probes();
+            self.feed(now, &mut incoming);
+            self.host.flush(&mut self.hands); // who waits for this need not wait for the mail too
+            self.mail(now);
+            self.host.timer(now, &mut self.hands);
+            self.idle(now);
+            self.end_burst(now)?;
+        }
+    }
+
     fn answer_probes(&mut self) {
         while let Ok(probe) = self.probes.try_recv() {
             let _ = probe.send(DriverStats {
                 host: self.host.stats(),
-                journal: self.journal,
+                journal: self.journal_stats,
                 journal_bytes: self.journal_bytes,
                 frames_held: self.held.len(),
                 halted: self.hands.halted.clone(),
@@ -143,16 +157,20 @@ impl Engine {
         }
     }
 
-    fn pause(&self) -> Duration {
-        let far = Duration::from_secs(1);
-        self.host.deadline().map_or(far, |at| at.since(boot_time()).min(far))
+    /// When something is to be done without being asked.
+    fn deadline(&self) -> Time {
+        let journal = match &self.journal {
+            Journal::Thread(_) => None,
+            Journal::Here(journal) => journal.deadline(),
+        };
+        self.host.deadline().into_iter().chain(journal).min().unwrap_or(Time::MAX)
     }
 
     fn on_done(&mut self, now: Time, done: &mut Vec<Done>) -> Result<(), DriverError> {
         for next in done.drain(..) {
             match next {
                 Done::Durable { upto, needed_bytes, oldest, stats } => {
-                    (self.journal, self.journal_bytes) = (stats, needed_bytes);
+                    (self.journal_stats, self.journal_bytes) = (stats, needed_bytes);
                     self.host.durable(now, upto, &mut self.hands);
                     if needed_bytes > self.options.journal_bytes_max && oldest != self.asked {
                         self.asked = oldest;
@@ -201,30 +219,53 @@ impl Engine {
         }
     }
 
-    /// Feeds the mailboxes; true when some may hold more.
-    fn mail(&mut self, now: Time) -> bool {
-        if !self.host.is_open() {
-            return false;
+    fn mail(&mut self, now: Time) {
+        if self.host.is_open() {
+            for mailbox in &mut self.mailboxes {
+                mailbox.feed(&mut self.host, now, &mut self.hands);
+            }
         }
-        let mut more = false;
-        for mailbox in &mut self.mailboxes {
-            more |= mailbox.feed(&mut self.host, now, &mut self.hands, BURST_MAX) == BURST_MAX;
-        }
-        more
     }
 
-    fn end_burst(&mut self, now: Time) {
+    /// A journal that it writes itself, and that has nothing to do, marks itself as wholly synced.
+    fn idle(&mut self, now: Time) {
+        if let Journal::Here(journal) = &mut self.journal
+            && journal.deadline().is_some_and(|at| at <= now)
+        {
+            self.said.extend(journal.idle());
+        }
+    }
+
+    fn end_burst(&mut self, now: Time) -> Result<(), DriverError> {
+        self.settle(now);
+        // What is durable at once is a burst of its own; what that appends waits for the next turn.
+        let mut said = std::mem::take(&mut self.said);
+        if !said.is_empty() {
+            self.on_done(now, &mut said)?;
+            self.said = said; // empty again, with its memory
+            self.settle(now);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, now: Time) {
         let burst = self.host.settle(now, &mut self.hands);
         let hands = &mut self.hands;
         if burst.is_some() || !hands.releases.is_empty() {
             let records = std::mem::take(&mut hands.records);
             let releases = std::mem::take(&mut hands.releases);
-            self.batches_waiting.push_back(Batch { burst, records, releases });
+            let batch = Batch { burst, records, releases };
+            match &mut self.journal {
+                Journal::Thread(_) => self.batches_waiting.push_back(batch),
+                Journal::Here(journal) => self.said.extend(journal.commit(now, batch)),
+            }
         }
-        while let Some(batch) = self.batches_waiting.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(batch)) = self.batches.try_send(batch) {
-                self.batches_waiting.push_front(batch);
-                break;
+        if let Journal::Thread(batches) = &self.journal {
+            while let Some(batch) = self.batches_waiting.pop_front() {
+                if let Err(mpsc::error::TrySendError::Full(batch)) = batches.try_send(batch) {
+                    self.batches_waiting.push_front(batch);
+                    break;
+                }
             }
         }
         while let Some(op) = self.hands.ops.pop_front() {
@@ -240,10 +281,14 @@ impl Engine {
         self.mailboxes.iter_mut().for_each(|mailbox| mailbox.close());
         let settle = async {
             while self.host.is_busy() {
-                let Some(next) = self.done.recv().await else { break };
+                let mut next = std::mem::take(&mut self.said);
+                if next.is_empty() {
+                    let Some(done) = self.done.recv().await else { break };
+                    next.push(done);
+                }
                 let now = boot_time();
-                self.on_done(now, &mut vec![next])?;
-                self.end_burst(now);
+                self.on_done(now, &mut next)?;
+                self.end_burst(now)?;
             }
             Ok(())
         };
@@ -253,6 +298,9 @@ impl Engine {
     }
 
     async fn close(mut self) {
+        if let Journal::Here(journal) = &mut self.journal {
+            let _ = journal.idle(); // the mark is a help to the next start, and the last word
+        }
         self.mailboxes.iter_mut().for_each(|mailbox| mailbox.close());
         self.hands.transport.close().await;
     }

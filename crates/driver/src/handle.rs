@@ -1,14 +1,12 @@
 //! The local application's way to a machine.
 
 use std::fmt;
-use std::sync::Arc;
 
 use quorate_transport::{Machine, RequestId};
 use thiserror::Error;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 
-use crate::sync::Notify;
+use crate::mailbox::{NotSent, Slit};
 
 /// The node has stopped, or this machine has: whether the request was carried out is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -37,31 +35,25 @@ pub(crate) enum Mail<M: Machine> {
 
 /// A machine of a running node. Clones share it.
 pub struct Handle<M: Machine> {
-    mail: mpsc::Sender<Mail<M>>,
-    wake: Arc<Notify>,
+    mail: Slit<Mail<M>>,
     events: broadcast::Sender<M::Event>,
 }
 
 impl<M: Machine> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        let (mail, wake) = (self.mail.clone(), Arc::clone(&self.wake));
-        Self { mail, wake, events: self.events.clone() }
+        Self { mail: self.mail.clone(), events: self.events.clone() }
     }
 }
 
 impl<M: Machine> fmt::Debug for Handle<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("capacity", &self.mail.capacity()).finish_non_exhaustive()
+        f.debug_struct("Handle").field("mail", &self.mail).finish_non_exhaustive()
     }
 }
 
 impl<M: Machine> Handle<M> {
-    pub(crate) fn new(
-        mail: mpsc::Sender<Mail<M>>,
-        wake: Arc<Notify>,
-        events: broadcast::Sender<M::Event>,
-    ) -> Self {
-        Self { mail, wake, events }
+    pub(crate) fn new(mail: Slit<Mail<M>>, events: broadcast::Sender<M::Event>) -> Self {
+        Self { mail, events }
     }
 
     /// Asks the machine, and waits for the one answer. Waits as well while the mailbox is full.
@@ -89,8 +81,7 @@ impl<M: Machine> Handle<M> {
         request: M::Request,
     ) -> Result<(RequestId, M::Reply), Gone> {
         let (sender, reply) = oneshot::channel();
-        self.mail.send(Mail::Request(request, sender)).await.map_err(|_| Gone)?;
-        self.wake.notify_one();
+        self.post(Mail::Request(request, sender)).await?;
         reply.await.map_err(|_| Gone)
     }
 
@@ -105,10 +96,9 @@ impl<M: Machine> Handle<M> {
     ) -> Result<impl Future<Output = Result<M::Reply, Gone>> + use<M>, Refused> {
         let (sender, reply) = oneshot::channel();
         self.mail.try_send(Mail::Request(request, sender)).map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Closed(_) => Refused::Gone,
+            NotSent::Full(_) => Refused::Full,
+            NotSent::Closed => Refused::Gone,
         })?;
-        self.wake.notify_one();
         Ok(async { reply.await.map(|(_, reply)| reply).map_err(|_| Gone) })
     }
 
@@ -125,9 +115,18 @@ impl<M: Machine> Handle<M> {
     ) -> Result<T, Gone> {
         let (sender, seen) = oneshot::channel();
         let look = Box::new(move |machine: &M| drop(sender.send(look(machine))));
-        self.mail.send(Mail::Look(look)).await.map_err(|_| Gone)?;
-        self.wake.notify_one();
+        self.post(Mail::Look(look)).await?;
         seen.await.map_err(|_| Gone)
+    }
+
+    /// Waits only where there is no room.
+    async fn post(&self, mail: Mail<M>) -> Result<(), Gone> {
+        let sent = match self.mail.try_send(mail) {
+            Ok(()) => true,
+            Err(NotSent::Full(mail)) => self.mail.send(mail).await,
+            Err(NotSent::Closed) => false,
+        };
+        sent.then_some(()).ok_or(Gone)
     }
 
     /// What the machine tells unasked, from now on. A receiver that falls behind is told how many

@@ -7,6 +7,7 @@ mod disks;
 mod engine;
 mod handle;
 mod identity;
+mod mailbox;
 mod setup;
 #[cfg(not(shuttle))]
 mod sync;

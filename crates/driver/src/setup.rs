@@ -14,10 +14,11 @@ use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::boot_time;
-use crate::desk::{Desk, Mailbox, Post};
-use crate::disks::{self, Pace};
+use crate::desk::{Desk, Feed, Listener, Post};
+use crate::disks::{self, Journal, Pace};
 use crate::engine::{Engine, Hands};
 use crate::handle::{Gone, Handle};
+use crate::mailbox::mailbox;
 use crate::sync::Notify;
 use crate::sync::thread::JoinHandle;
 
@@ -30,7 +31,11 @@ pub struct Options {
     /// How fast snapshots are written, in bytes a second: less leaves more of the disk to the
     /// journal, and keeps what a snapshot will free for longer. Default 64 MiB.
     pub snapshot_bytes_per_second: u64,
-    /// Requests that may wait in one machine's mailbox. Default 4096.
+    /// The engine itself writes and syncs the journal, in place of a thread: for disks in memory,
+    /// which never make it wait. With another disk the node is deaf during every sync, and whatever
+    /// shares its runtime may be. Default false.
+    pub journal_here: bool,
+    /// Requests that may wait in one machine's mailbox, all of which one burst takes. Default 4096.
     pub mailbox_max: usize,
     /// Events that a slow listener may fall behind. Default 1024.
     pub events_max: usize,
@@ -45,6 +50,7 @@ impl Default for Options {
         Self {
             journal_bytes_max: 256 << 20,
             snapshot_bytes_per_second: 64 << 20,
+            journal_here: false,
             mailbox_max: 4096,
             events_max: 1024,
             host: HostOptions::default(),
@@ -95,7 +101,7 @@ pub struct Setup<D: Disk> {
     store: SnapshotStore<D>,
     records: Vec<(Key, Ticket, Frame)>,
     released: Vec<(Key, Ticket)>,
-    mailboxes: Vec<Box<dyn Mailbox>>,
+    mailboxes: Vec<Box<dyn Feed>>,
     wake: Arc<Notify>,
     halts: broadcast::Sender<(Key, Halt)>,
     options: Options,
@@ -150,15 +156,40 @@ where
         key: Key,
         config: M::Config,
     ) -> Result<Handle<M>, StartError> {
+        self.put(key, config, None)
+    }
+
+    /// Adds a machine whose events, each of them and in order, are told to `listen` as well: a
+    /// state machine that may not miss what is committed. It runs in the middle of a burst, so it
+    /// must not wait; what it asks in return, in its second argument, is fed in the next burst and
+    /// the answer dropped.
+    ///
+    /// # Errors
+    /// [`StartError::Machine`].
+    pub fn add_with<M: Machine>(
+        &mut self,
+        key: Key,
+        config: M::Config,
+        listen: impl FnMut(M::Event, &mut Vec<M::Request>) + Send + 'static,
+    ) -> Result<Handle<M>, StartError> {
+        self.put(key, config, Some(Box::new(listen)))
+    }
+
+    fn put<M: Machine>(
+        &mut self,
+        key: Key,
+        config: M::Config,
+        listener: Option<Listener<M>>,
+    ) -> Result<Handle<M>, StartError> {
         let (events, _) = broadcast::channel(self.options.events_max);
-        let (sender, mail) = mpsc::channel(self.options.mailbox_max);
-        let desk = Desk::new(events.clone());
+        let (slit, mail) = mailbox(self.options.mailbox_max, Arc::clone(&self.wake));
+        let desk = Desk::new(events.clone(), listener, Arc::clone(&self.wake));
         let machine = self
             .host
             .add::<M, Desk<M>>(key, config, desk)
             .map_err(|error| StartError::Machine(error.to_string()))?;
-        self.mailboxes.push(Box::new(Post { mail, machine }));
-        Ok(Handle::new(sender, Arc::clone(&self.wake), events))
+        self.mailboxes.push(Box::new(Post { mail, machine, taken: Vec::new() }));
+        Ok(Handle::new(slit, events))
     }
 
     /// Replays the journal and begins. Must be called within a tokio runtime.
@@ -174,12 +205,16 @@ where
         }
         let pace = Pace::new(self.options.snapshot_bytes_per_second);
         let (done_in, done) = mpsc::channel(4096);
-        let (batches, batches_out) = mpsc::channel(4096);
         let (work, work_out) = mpsc::channel(1024);
-        let threads = vec![
-            disks::journal(self.wal, batches_out, done_in.clone())?,
-            disks::snapshots(self.store, work_out, done_in, pace)?,
-        ];
+        let mut threads = Vec::new();
+        let journal = if self.options.journal_here {
+            disks::here(self.wal)
+        } else {
+            let (batches, batches_out) = mpsc::channel(4096);
+            threads.push(disks::journal(self.wal, batches_out, done_in.clone())?);
+            Journal::Thread(batches)
+        };
+        threads.push(disks::snapshots(self.store, work_out, done_in, pace)?);
         let (stop, stopped) = watch::channel(false);
         let (probe, probes) = mpsc::channel(PROBES_MAX);
         let (halts, wake) = (self.halts, self.wake);
@@ -196,12 +231,13 @@ where
             },
             mailboxes: self.mailboxes,
             wake,
-            batches,
+            journal,
+            said: Vec::new(),
             work,
             done,
             stop: stopped,
             probes,
-            journal: quorate_wal::Stats::default(),
+            journal_stats: quorate_wal::Stats::default(),
             journal_bytes: 0,
             options: self.options,
             held: VecDeque::new(),

@@ -4,12 +4,13 @@ mod support;
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quorate_driver::{Driver, DriverError, Gone, Handle, Identity, Options, Refused};
 use quorate_transport::{ClusterId, Key, NodeId};
-use quorate_wal::WalError;
+use quorate_wal::{Tail, Wal, WalError};
 use tokio::sync::broadcast::error::RecvError;
 
 use support::{Ask, Call, Clerk, Disks, Told, Word};
@@ -27,6 +28,11 @@ fn small_journal() -> Options {
     Options { journal, ..Options::default() }
 }
 
+/// With the journal on a thread of its own, and with one that the engine writes.
+fn both_journals() -> [Options; 2] {
+    [false, true].map(|journal_here| Options { journal_here, ..small_journal() })
+}
+
 fn start(disks: &Disks, options: Options) -> (Driver, Handle<Clerk>) {
     disks.start(1, options).unwrap()
 }
@@ -41,20 +47,22 @@ async fn numbers(handle: &Handle<Clerk>) -> Vec<u64> {
 #[test]
 fn each_request_has_the_answer_of_its_own() {
     run(async {
-        let (driver, handle) = start(&Disks::new(), small_journal());
-        let ask = |number| {
-            let handle = handle.clone();
-            tokio::spawn(async move { handle.request(Ask::Write(number)).await })
-        };
-        let asked: Vec<_> = (0..100).map(ask).collect();
-        for (number, asked) in (1..).zip(asked) {
-            assert_eq!(asked.await.unwrap(), Ok(Told::Ticket(number)));
+        for options in both_journals() {
+            let (driver, handle) = start(&Disks::new(), options);
+            let ask = |number| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.request(Ask::Write(number)).await })
+            };
+            let asked: Vec<_> = (0..100).map(ask).collect();
+            for (number, asked) in (1..).zip(asked) {
+                assert_eq!(asked.await.unwrap(), Ok(Told::Ticket(number)));
+            }
+            assert_eq!(numbers(&handle).await, (0..100).collect::<Vec<_>>());
+            assert_eq!(handle.look(|clerk| clerk.count()).await, Ok(100));
+            driver.stop().await.unwrap();
+            assert_eq!(handle.request(Ask::Read).await, Err(Gone));
+            assert!(matches!(handle.try_request(Ask::Read), Err(Refused::Gone)));
         }
-        assert_eq!(numbers(&handle).await, (0..100).collect::<Vec<_>>());
-        assert_eq!(handle.look(|clerk| clerk.count()).await, Ok(100));
-        driver.stop().await.unwrap();
-        assert_eq!(handle.request(Ask::Read).await, Err(Gone));
-        assert!(matches!(handle.try_request(Ask::Read), Err(Refused::Gone)));
     });
 }
 
@@ -93,9 +101,10 @@ fn a_full_mailbox_refuses_and_what_it_took_is_answered() {
 #[test]
 fn a_stop_syncs_and_answers_whatever_was_taken_in() {
     run(async {
-        for taken in [0, 1, 50] {
+        for (taken, options) in [0, 1, 50].into_iter().flat_map(|n| both_journals().map(|o| (n, o)))
+        {
             let disks = Disks::new();
-            let (driver, handle) = start(&disks, small_journal());
+            let (driver, handle) = start(&disks, options);
             let ask = |number| handle.try_request(Ask::Write(number)).unwrap();
             let asked: Vec<_> = (0..taken).map(ask).collect();
             // The engine takes all of them in before it takes this.
@@ -134,11 +143,53 @@ fn a_listener_that_falls_behind_is_told_how_much_it_missed() {
 }
 
 #[test]
+fn a_listener_of_the_machine_hears_every_event_and_is_heard() {
+    run(async {
+        let options = Options { events_max: 4, ..small_journal() };
+        let disks = Disks::new();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        let (driver, handle) = disks
+            .start_with(options, move |Word(number), asks| {
+                hears.lock().unwrap().push(number);
+                if number % 10 == 9 {
+                    asks.push(Ask::Write(number));
+                }
+            })
+            .unwrap();
+        let mut events = handle.events();
+        assert_eq!(handle.request(Ask::Shout(100)).await, Ok(Told::All(Vec::new())));
+        assert_eq!(*heard.lock().unwrap(), (0..100).collect::<Vec<_>>());
+        assert_eq!(events.recv().await, Err(RecvError::Lagged(96)), "others hear as before");
+        while numbers(&handle).await.len() < 10 {}
+        assert_eq!(numbers(&handle).await, (0..10).map(|ten| 10 * ten + 9).collect::<Vec<_>>());
+        assert_eq!(handle.request(Ask::Write(7)).await, Ok(Told::Ticket(11)), "ids fit");
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_stop_leaves_a_journal_that_says_it_is_whole() {
+    run(async {
+        for options in both_journals() {
+            let disks = Disks::new();
+            let (driver, handle) = start(&disks, options);
+            assert_eq!(handle.request(Ask::Write(1)).await, Ok(Told::Ticket(1)));
+            driver.stop().await.unwrap();
+            let (_, recovery) = Wal::open(disks.journal.clone(), options.journal).unwrap();
+            assert_eq!((recovery.records.len(), recovery.tail), (1, Tail::Clean));
+        }
+    });
+}
+
+#[test]
 fn a_journal_that_fails_stops_the_node_and_nothing_is_tried_again() {
     run(async {
-        for (call, operation) in [(Call::Write, "write"), (Call::Sync, "sync")] {
+        let calls = [(Call::Write, "write"), (Call::Sync, "sync")];
+        for ((call, operation), options) in calls.map(|c| both_journals().map(|o| (c, o))).concat()
+        {
             let disks = Disks::new();
-            let (mut driver, handle) = start(&disks, small_journal());
+            let (mut driver, handle) = start(&disks, options);
             assert_eq!(handle.request(Ask::Write(1)).await, Ok(Told::Ticket(1)));
             disks.journal.fail(call);
             let asked: Vec<_> = [2, 3].map(|n| handle.try_request(Ask::Write(n)).unwrap()).into();

@@ -81,6 +81,24 @@ fn every_mail_wakes_the_engine() {
     check_finds(Bug::LostWakeUp, mailboxes);
 }
 
+fn full_mailbox() {
+    shuttle::future::block_on(async {
+        let options = Options { mailbox_max: 1, ..Options::default() };
+        let (driver, handle) = Disks::new().start(1, options).unwrap();
+        let writers: Vec<_> =
+            (1..=3).map(|number| tokio::spawn(write(handle.clone(), number))).collect();
+        for writer in writers {
+            assert!(matches!(writer.await.unwrap(), Ok(Told::Ticket(_))));
+        }
+        driver.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_waits_for_room_in_a_mailbox_gets_it() {
+    check_finds(Bug::LostRoom, full_mailbox);
+}
+
 fn group_commit() {
     shuttle::future::block_on(async {
         let disks = Arc::new(Disks::new());

@@ -86,6 +86,35 @@ impl<M, P> fmt::Debug for MachineRef<M, P> {
     }
 }
 
+/// One machine of a [`Host`], with its types.
+pub struct MachineMut<'a, M: Machine, P> {
+    slot: &'a mut Slot<M, P>,
+}
+
+impl<M: Machine, P: Port<M>> fmt::Debug for MachineMut<'_, M, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineMut").field("cell", self.slot.cell()).finish()
+    }
+}
+
+impl<M: Machine, P: Port<M>> MachineMut<'_, M, P> {
+    /// As [`Host::request`].
+    pub fn request(&mut self, now: Time, request: M::Request, shell: &mut dyn Shell) -> RequestId {
+        self.slot.request(now, request, shell)
+    }
+
+    /// The machine with its gate.
+    #[must_use]
+    pub fn cell(&self) -> &Cell<M> {
+        self.slot.cell()
+    }
+
+    /// The local application's end of the machine.
+    pub fn port(&mut self) -> &mut P {
+        self.slot.port()
+    }
+}
+
 /// Why a host cannot be set up or recovered.
 #[derive(Debug, Error)]
 pub enum HostError<E: core::error::Error + Send + Sync + 'static> {
@@ -325,6 +354,12 @@ impl Host {
         let id = self.slot_mut(to).request(now, request, shell);
         self.after(to.slot);
         id
+    }
+
+    /// The machine and its port, for a shell that has several requests for it in this burst.
+    pub fn at<M: Machine, P: Port<M>>(&mut self, of: MachineRef<M, P>) -> MachineMut<'_, M, P> {
+        self.after(of.slot);
+        MachineMut { slot: self.slot_mut(of) }
     }
 
     /// In the middle of a burst: what the machines have asked for so far is carried out already, in

@@ -30,7 +30,8 @@ pub use frame::{
     ATTACHMENTS_MAX, Attachment, Attachments, FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES_MAX,
 };
 pub use host::{
-    BurstId, Host, HostError, HostOptions, HostStats, MachineRef, Port, ReplayError, Shell,
+    BurstId, Host, HostError, HostOptions, HostStats, MachineMut, MachineRef, Port, ReplayError,
+    Shell,
 };
 pub use ids::{
     ClusterId, GroupId, Incarnation, Key, NodeId, Peer, ProtocolId, RequestId, RequestRange, Ticket,

@@ -7,6 +7,7 @@ mod error;
 mod format;
 mod index;
 mod layout;
+mod mem;
 mod real;
 mod recover;
 mod scan;
@@ -18,6 +19,7 @@ mod wal;
 pub use disk::{Disk, DiskFile};
 pub use error::{Damage, DiskError, OpenError, WalError};
 pub use format::{BurstEnd, Position, RECORD_BYTES_MAX};
+pub use mem::{MemDisk, MemFile, MemLock};
 pub use real::{RealDisk, RealFile};
 pub use recover::{Recovery, Tail};
 #[cfg(feature = "sim")]

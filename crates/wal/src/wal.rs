@@ -275,7 +275,7 @@ impl<D: Disk> Wal<D> {
     }
 
     fn resume(disk: D, lock: D::Lock, options: Options, state: State<D::File>) -> (Self, Recovery) {
-        let State { mut contents, mut segments, spares, file, end, tail, fresh } = state;
+        let State { contents, mut segments, spares, file, end, tail, fresh } = state;
         let (sequence, len) = segments.pop().expect("recovery ends with the active segment");
         let mut index = Index::default();
         for (key, last) in &contents.last {
@@ -284,12 +284,12 @@ impl<D: Disk> Wal<D> {
         for (key, upto) in &contents.released {
             index.release(*key, *upto);
         }
-        let mut records = Vec::with_capacity(contents.records.len());
-        for (at, record) in contents.records.drain(..) {
-            let (key, ticket, _) = record;
-            index.written(key, ticket, at);
-            records.push(record);
-        }
+        // Collected in place, as the standard library can here: a long journal is in memory once.
+        let known = contents.records.into_iter().map(|(at, record)| {
+            index.written(record.0, record.1, at);
+            record
+        });
+        let records = known.collect();
         let seed = seed(options.owner, sequence);
         let recovery =
             Recovery { records, released: contents.released.into_iter().collect(), tail, fresh };

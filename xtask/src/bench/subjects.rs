@@ -33,6 +33,7 @@ pub(super) struct Plot {
 /// The comparisons and their headings, in the order of the page.
 pub(super) const COMPARISONS: &[(&str, &str)] = &[
     ("raft", "The Raft core"),
+    ("driver", "Raft run by the driver"),
     ("wal", "The journal"),
     ("systems", "Clocks, metrics, mutual exclusion, transactions"),
     ("cluster", "A whole cluster"),
@@ -71,6 +72,56 @@ pub(super) const SUBJECTS: &[Subject] = &[
         plot: Some(Plot { x: "nodes", panel: Some("batch"), linear: true }),
         caption: "16 B payload; until all nodes of the group have applied the batch, all of them \
                   in one thread: linear growth means a constant cost a node.",
+    },
+    Subject {
+        name: "driver/puts",
+        title: "Puts in one process",
+        unit: "puts a second",
+        lower: false,
+        params: &["clients"],
+        plot: Some(Plot { x: "clients", panel: None, linear: false }),
+        caption: "Three nodes and all clients in one tokio runtime with one worker a core; no \
+                  network, no disk, empty payloads. Closed loop: each client has one put under \
+                  way. Ours is `quorate-raft` under `quorate-driver`, with the in-memory network \
+                  (messages are encoded and decoded) and the journal on a disk in memory; openraft \
+                  has its log in memory, and its network calls the peer. Both state machines do \
+                  nothing with a command, and both sides make a snapshot every 5000 entries. A put \
+                  of ours is answered when it is committed, and applied in the same turn of the \
+                  leader's loop; one of openraft when it is applied.",
+    },
+    Subject {
+        name: "driver/puts-smr",
+        title: "The same through the replicated state machine",
+        unit: "puts a second",
+        lower: false,
+        params: &["clients"],
+        plot: None,
+        caption: "Ours is `quorate-smr`, which answers when the command is applied, and has \
+                  sessions, outcomes and a digest of all that is applied, which openraft has not. \
+                  openraft's figures are those of the table above.",
+    },
+    Subject {
+        name: "driver/memory",
+        title: "Memory by entries",
+        unit: "MiB",
+        lower: true,
+        params: &["payload", "batch", "log"],
+        plot: None,
+        caption: "What three nodes in one process have taken from the operating system since they \
+                  elected a leader, after so many entries of `quorate-raft`, each applied, with a \
+                  snapshot every 5000; journals and snapshots are in memory too, and counted.",
+    },
+    Subject {
+        name: "driver/restart",
+        title: "Restart by entries",
+        unit: "s",
+        lower: true,
+        params: &["payload", "batch", "log"],
+        plot: None,
+        caption: "From opening the journal of a one-node group until it leads again and has \
+                  committed all that is in it. Nothing was ever compacted, and the journal may be \
+                  1 GiB long: at the default of 256 MiB a node has a snapshot long before. The \
+                  journal is on the disk and in the page cache; a batch is one record of it.",
     },
     Subject {
         name: "wal/sync",
@@ -264,6 +315,7 @@ pub(super) fn label(param: &str) -> &str {
         "payload" => "payload (B)",
         "batch" => "batch (entries)",
         "entries" => "burst (entries)",
+        "log" => "log (entries)",
         other => other,
     }
 }

@@ -257,10 +257,39 @@ impl Disks {
         incarnation: u64,
         options: Options,
     ) -> Result<(Driver, Handle<Clerk>), StartError> {
+        let (me, mut setup) = self.open(incarnation, options)?;
+        let handle = setup.add::<Clerk>(Key::new(9, 0), ())?;
+        self.run(me, setup, handle)
+    }
+
+    /// Starts their first life, whose first machine is listened to.
+    #[cfg(not(shuttle))]
+    pub(crate) fn start_with(
+        &self,
+        options: Options,
+        listen: impl FnMut(Word, &mut Vec<Ask>) + Send + 'static,
+    ) -> Result<(Driver, Handle<Clerk>), StartError> {
+        let (me, mut setup) = self.open(1, options)?;
+        let handle = setup.add_with::<Clerk>(Key::new(9, 0), (), listen)?;
+        self.run(me, setup, handle)
+    }
+
+    fn open(
+        &self,
+        incarnation: u64,
+        options: Options,
+    ) -> Result<(Peer, Setup<FaultyDisk>), StartError> {
         let me = Peer { node: NodeId(1), incarnation: Incarnation(incarnation) };
         let (journal, snapshots) = (self.journal.clone(), self.snapshots.clone());
-        let mut setup = Setup::open(me, 1, journal, snapshots, options)?;
-        let handle = setup.add::<Clerk>(Key::new(9, 0), ())?;
+        Ok((me, Setup::open(me, 1, journal, snapshots, options)?))
+    }
+
+    fn run(
+        &self,
+        me: Peer,
+        mut setup: Setup<FaultyDisk>,
+        handle: Handle<Clerk>,
+    ) -> Result<(Driver, Handle<Clerk>), StartError> {
         self.others.lock().unwrap().push(setup.add::<Clerk>(Key::new(9, 1), ())?);
         let network = Network::new(NetworkOptions::default());
         Ok((setup.run(Arc::new(network.join(me)))?, handle))
