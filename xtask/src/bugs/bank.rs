@@ -47,7 +47,7 @@ pub(super) enum How {
 }
 
 /// What became of one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Caught {
         seeds: u64,

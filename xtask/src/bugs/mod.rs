@@ -4,7 +4,6 @@ mod bank;
 mod copy;
 mod page;
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -17,6 +16,7 @@ use crate::sim::program_of;
 use crate::workspace::Workspace;
 use bank::{Bug, Verdict};
 use copy::Copy;
+use page::Page;
 
 pub(crate) use bank::check as tidy;
 
@@ -57,16 +57,22 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("no such bug in {}", bank::FOLDER);
     }
     let seeds = args.seeds.unwrap_or(if args.quick { SEEDS.1 } else { SEEDS.0 });
-    let (fresh, stale) = plant_all(workspace, wanted, seeds, args.shrink)?;
-    let mut score = Score::of(fresh.values().map(Some));
-    say("=", &score.to_string());
-    if !args.quick {
-        score = page::write(workspace, &all, fresh)?;
-    }
+    let page = Mutex::new(Page::read(workspace, &all)?);
+    let keep = |name: &str, verdict: &Verdict| match page.lock() {
+        Ok(mut page) if !args.quick => page.put(name, verdict.clone()),
+        _ => Ok(()),
+    };
+    let (fresh, stale) = plant_all(workspace, wanted, seeds, args.shrink, &keep)?;
+    say("=", &Score::of(fresh.iter().map(Some)).to_string());
     if !stale.is_empty() {
         bail!("to be planted anew in today's sources: {}", stale.join(", "));
     }
-    if args.quick { Ok(()) } else { score.check() }
+    if args.quick {
+        return Ok(());
+    }
+    let score = page.into_inner().map_err(|_| anyhow!("a copy failed"))?.score();
+    say("=", &format!("of the whole bank: {score}"));
+    score.check()
 }
 
 /// What the floors are about, over some bugs.
@@ -138,13 +144,15 @@ fn middle_and_most(mut counts: Vec<u64>) -> Option<(u64, u64)> {
 }
 
 /// Plants the bugs in as many copies as there are cores; each copy takes the next bug that is left.
-/// What was found of each, and the names of those that could not be planted or built.
+/// What was found of each, which `keep` hears of at once, and the names of those that could not be
+/// planted or built.
 fn plant_all(
     workspace: &Workspace,
     mut bugs: Vec<&Bug>,
     seeds: u64,
     shrink: bool,
-) -> Result<(BTreeMap<String, Verdict>, Vec<String>)> {
+    keep: &(dyn Fn(&str, &Verdict) -> Result<()> + Sync),
+) -> Result<(Vec<Verdict>, Vec<String>)> {
     // What is built for one bug serves the next of the same protocol.
     bugs.sort_by_key(|bug| (&bug.protocol, &bug.name));
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -156,11 +164,17 @@ fn plant_all(
             let planted = plant(&copy, bug, seeds, shrink, cores / copies);
             let mut done = done.lock().map_err(|_| anyhow!("another copy failed"))?;
             let place = format!("[{}/{}] {}", done.len() + 1, bugs.len(), bug.name);
-            match &planted {
-                Ok(verdict) => say("-", &format!("{place}: {verdict}")),
-                Err(error) => say("!", &format!("{place}: {error:#}")),
+            match planted {
+                Ok(verdict) => {
+                    say("-", &format!("{place}: {verdict}"));
+                    keep(&bug.name, &verdict)?;
+                    done.push(Ok(verdict));
+                }
+                Err(error) => {
+                    say("!", &format!("{place}: {error:#}"));
+                    done.push(Err(bug.name.clone()));
+                }
             }
-            done.push((bug.name.clone(), planted));
         }
         Ok(())
     };
@@ -170,14 +184,9 @@ fn plant_all(
         let mut joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
         joined.try_for_each(|done| done.unwrap_or_else(|_| bail!("a copy panicked")))
     })?;
-    let (mut verdicts, mut stale) = (BTreeMap::new(), Vec::new());
-    for (name, planted) in done.into_inner().map_err(|_| anyhow!("a copy failed"))? {
-        match planted {
-            Ok(verdict) => drop(verdicts.insert(name, verdict)),
-            Err(_) => stale.push(name),
-        }
-    }
-    Ok((verdicts, stale))
+    let done = done.into_inner().map_err(|_| anyhow!("a copy failed"))?;
+    let stale = done.iter().filter_map(|planted| planted.clone().err()).collect();
+    Ok((done.into_iter().flatten().collect(), stale))
 }
 
 /// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.

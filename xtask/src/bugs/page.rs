@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::Score;
 use super::bank::{Bug, FOLDER, How, Verdict};
-use crate::run::{Cmd, say};
+use crate::run::Cmd;
 use crate::workspace::Workspace;
 
 const HEAD: &str = "\
@@ -33,33 +34,44 @@ const COLUMNS: &str = "\
 |---|---|---|---|--:|--:|---|--:|---|---|
 ";
 
-/// Writes the page: what was measured now, and of the other bugs what it says already. The score of
-/// all.
-pub(super) fn write(
-    workspace: &Workspace,
-    bugs: &[Bug],
-    fresh: BTreeMap<String, Verdict>,
-) -> Result<Score> {
-    let commit = Cmd::new("git").arg("-C").arg(&workspace.root);
-    let commit = commit.args(["rev-parse", "--short", "HEAD"]).read()?;
-    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-    let path = workspace.root.join("docs/bug-bank.md");
-    let mut rows: BTreeMap<String, Row> =
-        fs::read_to_string(&path).unwrap_or_default().lines().filter_map(read).collect();
-    for (name, verdict) in fresh {
-        let before = rows.remove(&name).map(|row| row.verdict);
-        let verdict = with_what_was_left(verdict, before);
-        rows.insert(name, Row { verdict, commit: commit.clone() });
-    }
-    fs::write(&path, page(bugs, &rows))?;
-    say("-", &format!("wrote {}", path.display()));
-    Ok(score(bugs, &rows))
+/// The page: what was measured now, and of other bugs what it said already.
+pub(super) struct Page<'a> {
+    path: PathBuf,
+    bugs: &'a [Bug],
+    commit: String,
+    rows: BTreeMap<String, Row>,
 }
 
 /// A bug's row: what was found, and in which sources.
 struct Row {
     verdict: Verdict,
     commit: String,
+}
+
+impl<'a> Page<'a> {
+    /// Reads what it says.
+    pub(super) fn read(workspace: &Workspace, bugs: &'a [Bug]) -> Result<Self> {
+        let commit = Cmd::new("git").arg("-C").arg(&workspace.root);
+        let commit = commit.args(["rev-parse", "--short", "HEAD"]).read()?;
+        let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+        let path = workspace.root.join("docs/bug-bank.md");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        Ok(Self { path, bugs, commit, rows: text.lines().filter_map(read).collect() })
+    }
+
+    /// Writes one row anew: a run that is stopped keeps what it has.
+    pub(super) fn put(&mut self, name: &str, verdict: Verdict) -> Result<()> {
+        let before = self.rows.remove(name).map(|row| row.verdict);
+        let verdict = with_what_was_left(verdict, before);
+        self.rows.insert(name.to_owned(), Row { verdict, commit: self.commit.clone() });
+        fs::write(&self.path, page(self.bugs, &self.rows))?;
+        Ok(())
+    }
+
+    /// Of all bugs.
+    pub(super) fn score(&self) -> Score {
+        score(self.bugs, &self.rows)
+    }
 }
 
 fn score(bugs: &[Bug], rows: &BTreeMap<String, Row>) -> Score {
