@@ -41,7 +41,7 @@ pub trait System: Sized {
     /// node is down.
     fn alarm(&mut self, node: NodeId, alarm: u64, app: Option<&mut Self::App>, ask: &mut Ask<'_>);
 
-    /// A life ends, perhaps within a step that [`check`](Self::check) never sees; it may have spoken.
+    /// A life ends, perhaps in a step that [`check`](Self::check) never sees; it may have spoken.
     fn ends(&mut self, _node: NodeId, _app: &Self::App, _host: &Host) {}
 
     /// A life has ended; what it had promised stands.
