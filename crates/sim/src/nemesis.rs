@@ -44,11 +44,16 @@ pub enum Fault {
     NarrowLink,
     /// A connection is reported closed though nothing is wrong.
     LinkFlap,
-    /// All at once hear that their connection to the leader is closed, so that many campaign; and a
-    /// few of those who vote die and are back at once.
+    /// All at once hear that their connection to the leader is closed, so that many campaign; often
+    /// it has died, and is back and free to vote; and a few of those who vote die and are back at
+    /// once.
     Contest,
     /// A connection is reset: what is under way on it is lost.
     Reset,
+    /// One node hears the leader no more, so that it will campaign; then the others lose the leader
+    /// as well, and often die and are back at once, or are told that their connection to it is
+    /// closed, while it still believes that it leads.
+    Usurp,
     /// Nothing passes between two nodes, and neither is told.
     HalfOpen,
     /// A node is told that its queue to a peer is full.
@@ -79,12 +84,13 @@ pub enum Fault {
     /// For a while every step of a node takes milliseconds.
     SlowProcess,
     /// A node loses power: what it had not synced is lost. Often it strikes between the next write
-    /// of its journal and the sync that follows.
+    /// of its journal and the sync that follows, and now and then the leader is cut off then.
     PowerLoss,
     /// All nodes lose power at once.
     PowerLossAll,
-    /// All nodes lose power soon after each of the next few nodes to become leader: what it put in
-    /// the place of other entries is not durable yet.
+    /// All nodes lose power soon after each of the next few nodes to become leader, or each other
+    /// between its next write and the sync that follows: what the leader put in the place of other
+    /// entries is not durable yet.
     PowerAtElection,
     /// A power loss left part of a sector.
     TornWrite,
@@ -112,13 +118,14 @@ pub enum Fault {
     ClockFreeze,
     /// All heals and nothing strikes for a few seconds.
     Quiet,
-    /// Something that only the system under test knows how to do: a transfer, a snapshot.
+    /// Something that only the system under test knows how to do, a transfer or a snapshot; often
+    /// to the leader, and often the node is cut off in the middle of it.
     System,
 }
 
 impl Fault {
     /// All kinds that strike at a time of their own.
-    pub const STRIKES: [Self; 40] = [
+    pub const STRIKES: [Self; 41] = [
         Self::Clog,
         Self::Partition,
         Self::MinorityCut,
@@ -132,6 +139,7 @@ impl Fault {
         Self::LinkFlap,
         Self::Contest,
         Self::Reset,
+        Self::Usurp,
         Self::HalfOpen,
         Self::QueueFull,
         Self::Heal,
@@ -192,7 +200,7 @@ impl Fault {
             Self::NarrowLink | Self::TailDrop => "N10",
             Self::Late => "N11",
             Self::Garbage => "N12",
-            Self::LinkFlap | Self::Contest | Self::Reset | Self::HalfOpen => "N13",
+            Self::LinkFlap | Self::Contest | Self::Reset | Self::Usurp | Self::HalfOpen => "N13",
             Self::FormerLife => "N14",
             Self::Heal => "N",
             Self::Kill | Self::KillLeader | Self::StopNewLeader | Self::CrashInDisk => "P1",
@@ -274,10 +282,16 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
         // Drawn apart, so that they shift nothing else.
-        let (mut of_bulk, mut of_delays, mut of_power) = (rng.fork(1), rng.fork(2), rng.fork(3));
+        let [mut of_bulk, mut of_delays, mut of_power, mut usurps] =
+            [1, 2, 3, 4].map(|n| rng.fork(n));
         let mut bulk_loss = [0, 0, 0, 300_000];
+        let mut late = [0, 1_000, 10_000];
         for fault in Fault::STRIKES {
-            let rng = if fault == Fault::PowerAtElection { &mut of_power } else { &mut *rng };
+            let rng = match fault {
+                Fault::PowerAtElection => &mut of_power,
+                Fault::Usurp => &mut usurps,
+                _ => &mut *rng,
+            };
             if rng.chance_ppm(450_000) {
                 kinds.push((fault, rng.between(1, 10)));
             }
@@ -290,6 +304,7 @@ impl Plan {
             kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
             kinds.push((Fault::PowerAtElection, 6));
             bulk_loss = [0, 300_000, 600_000, 900_000];
+            late = [1_000, 10_000, 100_000];
         }
         kinds.push((Fault::Heal, 18));
         kinds.push((Fault::Kill, 3));
@@ -304,7 +319,7 @@ impl Plan {
             loss_ppm: [0, 1_000, 20_000, 100_000][rng.below(4) as usize],
             bulk_loss_ppm: bulk_loss[of_bulk.below(4) as usize],
             duplicate_ppm: [0, 10_000, 200_000][rng.below(3) as usize],
-            late_ppm: [0, 1_000, 10_000][rng.below(3) as usize],
+            late_ppm: late[rng.below(3) as usize],
             garbage_ppm: [0, 2_000, 50_000][rng.below(3) as usize],
             delay_max: [300_000, 2_000_000, 20_000_000][rng.below(3) as usize],
             delays: delays[of_delays.below(3) as usize],
@@ -353,7 +368,7 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 51);
+        assert_eq!(all.len(), 52);
         assert_eq!(*all.last().expect("some"), Fault::System);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }

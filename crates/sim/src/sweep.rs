@@ -381,8 +381,7 @@ fn sweep(
             }
         }
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    std::thread::scope(|scope| (0..arguments.threads).for_each(|_| drop(scope.spawn(work))));
     let totals = totals.into_inner().expect("no panic while it was held");
     let wall = begun.elapsed().as_secs_f64();
     totals.print(protocol, wall);

@@ -41,6 +41,9 @@ pub trait System: Sized {
     /// node is down.
     fn alarm(&mut self, node: NodeId, alarm: u64, app: Option<&mut Self::App>, ask: &mut Ask<'_>);
 
+    /// A life ends, perhaps in a step that [`check`](Self::check) never sees; it may have spoken.
+    fn ends(&mut self, _node: NodeId, _app: &Self::App, _host: &Host) {}
+
     /// A life has ended; what it had promised stands.
     fn died(&mut self, node: NodeId, app: Self::App);
 
@@ -229,6 +232,11 @@ enum Event {
         link: (NodeId, NodeId),
         left: u64,
         period: u64,
+    },
+    /// A leader that one node does not hear any more is lost to the others as well.
+    Usurp {
+        leader: NodeId,
+        heir: NodeId,
     },
     /// A clock that stood still goes on, so much later than it stood.
     ClockRuns {
@@ -531,6 +539,10 @@ impl<S: System> World<S> {
             }
             Event::Alarm { node, alarm } => self.on_alarm(node, alarm),
             Event::Stop { node, how } => self.stop(node, how),
+            Event::Usurp { leader, heir } => {
+                self.usurp(leader, heir);
+                Ok(())
+            }
             Event::Flap { link, left, period } => {
                 self.flap(link, left, period);
                 Ok(())

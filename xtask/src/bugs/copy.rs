@@ -33,9 +33,9 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Makes the copy, or brings an earlier one up to date.
-    pub(super) fn new(workspace: &Workspace) -> Result<Self> {
-        let folder = workspace.target.join("bugs");
+    /// Makes a copy, or brings an earlier one up to date; each number has its own.
+    pub(super) fn new(workspace: &Workspace, number: usize) -> Result<Self> {
+        let folder = workspace.target.join("bugs").join(number.to_string());
         let from = workspace.root.clone();
         let copy = Self { from, root: folder.join("tree"), target: folder.join("target") };
         copy.restore()?;

@@ -1,18 +1,22 @@
-//! `bugs`: known bugs, planted one by one in a copy of the sources; how soon is each caught?
+//! `bugs`: known bugs, planted one by one in copies of the sources; how soon is each caught?
 
 mod bank;
 mod copy;
 mod page;
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::run::{Cmd, say};
 use crate::sim::program_of;
 use crate::workspace::Workspace;
 use bank::{Bug, Verdict};
 use copy::Copy;
+use page::Page;
 
 pub(crate) use bank::check as tidy;
 
@@ -23,11 +27,13 @@ const CAUGHT: u64 = 95;
 const SOON: (u64, u64) = (50, 500);
 /// What is left of a failure made small: events in the middle, and at the most.
 const SMALL: (u64, u64) = (30, 120);
+/// So many copies at the most: each takes half a gigabyte.
+const COPIES_MAX: usize = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the bugs whose name contains this
-    only: Option<String>,
+    /// Only the bugs whose name contains one of these
+    only: Vec<String>,
     /// At most 300 seeds each; writes nothing, and fails only where a patch does not apply or build
     #[arg(long)]
     quick: bool,
@@ -39,48 +45,96 @@ pub(crate) struct Args {
     seeds: Option<u64>,
 }
 
-/// Plants every bug in turn; all of them, without `--quick`, write `docs/bug-bank.md`.
+/// Plants every bug in turn, one on each core; without `--quick` each row of `docs/bug-bank.md`
+/// that it measured is written anew, and the floors must hold of the whole page.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let mut bugs = bank::read(&workspace.root)?;
-    if let Some(only) = &args.only {
-        bugs.retain(|bug| bug.name.contains(only.as_str()));
-    }
-    if bugs.is_empty() {
+    let all = bank::read(&workspace.root)?;
+    let is_wanted = |bug: &&Bug| {
+        args.only.is_empty() || args.only.iter().any(|only| bug.name.contains(only.as_str()))
+    };
+    let wanted: Vec<&Bug> = all.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
         bail!("no such bug in {}", bank::FOLDER);
     }
     let seeds = args.seeds.unwrap_or(if args.quick { SEEDS.1 } else { SEEDS.0 });
-    let copy = Copy::new(workspace)?;
-    let mut rows = Vec::new();
-    for (number, bug) in bugs.iter().enumerate() {
-        let verdict = plant(&copy, bug, seeds, args.shrink)?;
-        say("-", &format!("[{}/{}] {}: {verdict}", number + 1, bugs.len(), bug.name));
-        rows.push((bug, verdict));
-    }
-    let count = |test: &dyn Fn(&Verdict) -> bool| {
-        rows.iter().filter(|(_, verdict)| test(verdict)).count() as u64
+    let page = Mutex::new(Page::read(workspace, &all)?);
+    let keep = |name: &str, verdict: &Verdict| match page.lock() {
+        Ok(mut page) if !args.quick => page.put(name, verdict.clone()),
+        _ => Ok(()),
     };
-    let (all, caught) = (rows.len() as u64, count(&|verdict| verdict.seeds().is_some()));
-    let soon = count(&|verdict| verdict.seeds().is_some_and(|seeds| seeds <= SOON.1));
-    say("=", &format!("{caught} of {all} caught within {seeds} seeds, {soon} within {}", SOON.1));
-    let left: Vec<u64> = rows.iter().filter_map(|(_, verdict)| verdict.left()).collect();
-    if let Some((median, most)) = middle_and_most(left) {
-        say(
-            "=",
-            &format!("made small: {median} events are left in the middle, {most} at the most"),
-        );
+    let (fresh, stale) = plant_all(workspace, wanted, seeds, args.shrink, &keep)?;
+    say("=", &Score::of(fresh.iter().map(Some)).to_string());
+    if !stale.is_empty() {
+        bail!("to be planted anew in today's sources: {}", stale.join(", "));
     }
-    if args.quick || args.only.is_some() {
+    if args.quick {
         return Ok(());
     }
-    page::write(workspace, &rows, seeds)?;
-    let left = rows.iter().filter_map(|(_, verdict)| verdict.left()).collect();
-    if middle_and_most(left).is_some_and(|(median, most)| median > SMALL.0 || most > SMALL.1) {
-        bail!("{} events may be left in the middle, and {} at the most", SMALL.0, SMALL.1);
+    let score = page.into_inner().map_err(|_| anyhow!("a copy failed"))?.score();
+    say("=", &format!("of the whole bank: {score}"));
+    score.check()
+}
+
+/// What the floors are about, over some bugs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Score {
+    all: u64,
+    caught: u64,
+    soon: u64,
+    /// By an outcome, by liveness, inside.
+    by: [u64; 3],
+    /// Failures made small: how many, and the events left in the middle and at the most.
+    small: Option<(usize, u64, u64)>,
+}
+
+impl Score {
+    /// Of verdicts; `None` for a bug that has not been run.
+    fn of<'a>(verdicts: impl Iterator<Item = Option<&'a Verdict>>) -> Self {
+        let (mut score, mut left) = (Self::default(), Vec::new());
+        for verdict in verdicts {
+            score.all += 1;
+            let Some(Verdict::Caught { seeds, how, left: events, .. }) = verdict else { continue };
+            score.caught += 1;
+            score.soon += u64::from(*seeds <= SOON.1);
+            score.by[*how as usize] += 1;
+            left.extend(events);
+        }
+        let count = left.len();
+        score.small = middle_and_most(left).map(|(median, most)| (count, median, most));
+        score
     }
-    if caught * 100 < all * CAUGHT || soon * 100 < all * SOON.0 {
-        bail!("{CAUGHT} of 100 are to be caught, and {} within {} seeds", SOON.0, SOON.1);
+
+    fn check(&self) -> Result<()> {
+        let Self { all, caught, soon, .. } = self;
+        if let Some((_, median, most)) = self.small
+            && (median > SMALL.0 || most > SMALL.1)
+        {
+            bail!("{} events may be left in the middle, and {} at the most", SMALL.0, SMALL.1);
+        }
+        if caught * 100 < all * CAUGHT || soon * 100 < all * SOON.0 {
+            bail!("{CAUGHT} of 100 are to be caught, and {} within {} seeds", SOON.0, SOON.1);
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl std::fmt::Display for Score {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { all, caught, soon, by: [outcome, liveness, inside], small } = self;
+        write!(
+            f,
+            "{caught} of {all} caught ({CAUGHT} % is the floor), {soon} within {} seeds ({} % is \
+             the floor); {outcome} by an outcome, {liveness} by liveness, {inside} inside",
+            SOON.1, SOON.0,
+        )?;
+        let Some((count, median, most)) = small else { return Ok(()) };
+        write!(
+            f,
+            "; {count} were made small: {median} events are left in the middle ({} is the floor), \
+             {most} at the most ({})",
+            SMALL.0, SMALL.1
+        )
+    }
 }
 
 /// The median of some counts, and the greatest.
@@ -89,9 +143,55 @@ fn middle_and_most(mut counts: Vec<u64>) -> Option<(u64, u64)> {
     Some((*counts.get(counts.len().checked_sub(1)? / 2)?, *counts.last()?))
 }
 
+/// Plants the bugs in as many copies as there are cores; each copy takes the next bug that is left.
+/// What was found of each, which `keep` hears of at once, and the names of those that could not be
+/// planted or built.
+fn plant_all(
+    workspace: &Workspace,
+    mut bugs: Vec<&Bug>,
+    seeds: u64,
+    shrink: bool,
+    keep: &(dyn Fn(&str, &Verdict) -> Result<()> + Sync),
+) -> Result<(Vec<Verdict>, Vec<String>)> {
+    // What is built for one bug serves the next of the same protocol.
+    bugs.sort_by_key(|bug| (&bug.protocol, &bug.name));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let copies = cores.min(COPIES_MAX).min(bugs.len());
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = |number: usize| -> Result<()> {
+        let copy = Copy::new(workspace, number)?;
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let planted = plant(&copy, bug, seeds, shrink, cores / copies);
+            let mut done = done.lock().map_err(|_| anyhow!("another copy failed"))?;
+            let place = format!("[{}/{}] {}", done.len() + 1, bugs.len(), bug.name);
+            match planted {
+                Ok(verdict) => {
+                    say("-", &format!("{place}: {verdict}"));
+                    keep(&bug.name, &verdict)?;
+                    done.push(Ok(verdict));
+                }
+                Err(error) => {
+                    say("!", &format!("{place}: {error:#}"));
+                    done.push(Err(bug.name.clone()));
+                }
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let work = &work;
+        let workers: Vec<_> = (0..copies).map(|number| scope.spawn(move || work(number))).collect();
+        let mut joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        joined.try_for_each(|done| done.unwrap_or_else(|_| bail!("a copy panicked")))
+    })?;
+    let done = done.into_inner().map_err(|_| anyhow!("a copy failed"))?;
+    let stale = done.iter().filter_map(|planted| planted.clone().err()).collect();
+    Ok((done.into_iter().flatten().collect(), stale))
+}
+
 /// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.
 #[allow(clippy::disallowed_methods, reason = "how long a bug takes to be caught")]
-fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool) -> Result<Verdict> {
+fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Result<Verdict> {
     copy.restore()?;
     copy.apply(bug)?;
     let Some((package, example)) = program_of(&bug.protocol) else {
@@ -109,15 +209,17 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool) -> Result<Verdict> {
             .env("CARGO_PROFILE_SIM_DEBUG", "false")
             .env("RUST_BACKTRACE", "0")
     };
+    let run = |flags: &[&str]| {
+        cargo("run").arg("--").args(flags).args(["--threads", &threads.to_string()]).outcome()
+    };
     cargo("build").read()?;
     let begun = Instant::now();
-    let (_, said) = cargo("run").args(["--", "--seeds", &seeds.to_string()]).outcome()?;
+    let (_, said) = run(&["--seeds", &seeds.to_string()])?;
     let mut verdict = bank::judge(&said, seeds, begun.elapsed());
     if let Verdict::Caught { seeds, left, .. } = &mut verdict
         && shrink
     {
-        let seed = (*seeds - 1).to_string();
-        let (_, said) = cargo("run").args(["--", "--seed", &seed, "--shrink"]).outcome()?;
+        let (_, said) = run(&["--seed", &(*seeds - 1).to_string(), "--shrink"])?;
         *left = bank::left(&said);
     }
     copy.restore()?;
@@ -126,12 +228,36 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool) -> Result<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::middle_and_most;
+    use std::time::Duration;
+
+    use super::bank::How;
+    use super::*;
 
     #[test]
     fn the_middle_of_an_even_number_is_the_lower() {
         assert_eq!(middle_and_most(vec![]), None);
         assert_eq!(middle_and_most(vec![7]), Some((7, 7)));
         assert_eq!(middle_and_most(vec![9, 1, 4, 6]), Some((4, 9)));
+    }
+
+    fn score(seeds: &[u64], left: Option<u64>, not: usize) -> Score {
+        let (how, took) = (How::Outcome, Duration::ZERO);
+        let caught = |seeds: &u64| {
+            let (seeds, what) = (*seeds, String::new());
+            Verdict::Caught { seeds, how, what, took, left }
+        };
+        let caught: Vec<Verdict> = seeds.iter().map(caught).collect();
+        Score::of(caught.iter().map(Some).chain((0..not).map(|_| None)))
+    }
+
+    #[test]
+    fn each_floor_can_be_missed() {
+        score(&[500; 19], Some(30), 1).check().unwrap();
+        assert!(score(&[500; 18], Some(30), 1).check().is_err(), "94 %");
+        assert!(score(&[501; 20], Some(30), 0).check().is_err(), "none soon");
+        assert!(score(&[500; 20], Some(31), 0).check().is_err(), "31 left in the middle");
+        let mut one_is_great = score(&[500; 20], Some(30), 0);
+        one_is_great.small = Some((20, 30, 121));
+        assert!(one_is_great.check().is_err(), "121 left of one");
     }
 }

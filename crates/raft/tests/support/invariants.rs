@@ -3,13 +3,54 @@
 //! Each looks at what one step could have broken, against all that was ever seen. Each has a test
 //! that shows it a broken thing and a good one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_raft::{Index, Term};
-use quorate_transport::NodeId;
+use quorate_transport::{NodeId, Ticket};
 
 /// An entry: its term, its digest, and the operation in it.
 pub(crate) type Fact = (Term, u128, Option<u64>);
+
+/// Where a log ends: its last entry, and the term of it unless a snapshot has taken its place.
+pub(crate) type End = (Index, Option<Term>);
+
+/// How far the log of each node is durable: by what its journal says, not by what it believes.
+#[derive(Default)]
+pub(crate) struct Disks(BTreeMap<NodeId, Disk>);
+
+#[derive(Default)]
+struct Disk {
+    durable: Option<End>,
+    /// Ends of the log that are durable with a ticket.
+    under_way: VecDeque<(Ticket, End)>,
+    /// Nothing of the present life was noted yet.
+    starts: bool,
+}
+
+impl Disks {
+    /// A node starts: all that it finds is durable, and nothing else is any more.
+    pub(crate) fn start(&mut self, node: NodeId) {
+        let disk = self.0.entry(node).or_default();
+        disk.under_way.clear();
+        disk.starts = true;
+    }
+
+    /// A log ends there, by records up to `written`; of its records those up to `synced` are
+    /// durable.
+    pub(crate) fn note(&mut self, node: NodeId, end: End, written: Ticket, synced: Ticket) {
+        let disk = self.0.entry(node).or_default();
+        if std::mem::take(&mut disk.starts) {
+            disk.durable = Some(end);
+        }
+        let newest = disk.under_way.back().map(|(_, end)| *end).or(disk.durable);
+        if newest != Some(end) {
+            disk.under_way.push_back((written, end));
+        }
+        while let Some((_, end)) = disk.under_way.pop_front_if(|(ticket, _)| *ticket <= synced) {
+            disk.durable = Some(end);
+        }
+    }
+}
 
 /// Everything that was ever seen to be true of a group.
 #[derive(Default)]
@@ -80,6 +121,35 @@ impl Facts {
             return Ok(());
         }
         Err(format!("R6 two entries at {index}: {known:?} and {fact:?}"))
+    }
+
+    /// R8: what is committed is durable on a quorum. [Raft §5.3]
+    pub(crate) fn r8(
+        &self,
+        entry: (Index, Term),
+        disks: &Disks,
+        is_quorum: impl Fn(&dyn Fn(NodeId) -> bool) -> bool,
+    ) -> Result<(), String> {
+        let has = |node: NodeId| {
+            let durable = disks.0.get(&node).and_then(|disk| disk.durable);
+            durable.is_some_and(|end| self.has(end, entry))
+        };
+        if is_quorum(&has) {
+            return Ok(());
+        }
+        let nodes: Vec<_> = disks.0.keys().copied().filter(|node| has(*node)).collect();
+        Err(format!("R8 {}@{} is committed and durable on {nodes:?} alone", entry.0, entry.1))
+    }
+
+    /// Whether a log that ends there has an entry: by what came before each, where it was seen.
+    fn has(&self, (last, last_term): End, (index, term): (Index, Term)) -> bool {
+        let Some(mut before) = last_term else { return index <= last };
+        let mut at = last;
+        while at > index {
+            let Some((_, previous)) = self.logs.get(&(at, before)) else { return true };
+            (at, before) = (at.previous(), *previous);
+        }
+        (at, before) == (index, term)
     }
 
     /// D1: what was answered as committed at an index is what stands there.
@@ -180,6 +250,37 @@ mod tests {
         breaks("R5", facts.r5(Term(2), log(3), |index| Some(Term(1 + u64::from(index.0 == 2)))));
         // A leader of the very term may not know yet what others do.
         facts.r5(Term(1), log(2), whole).unwrap();
+    }
+
+    #[test]
+    fn r8_sees_what_is_committed_and_not_durable() {
+        let mut facts = Facts::default();
+        for (index, term, before) in [(1, 1, 0), (2, 1, 1), (2, 2, 1), (3, 2, 2)] {
+            facts.r4((Index(index), Term(term)), (9, Term(before))).unwrap();
+        }
+        let end = |index, term| (Index(index), Some(Term(term)));
+        let both = |has: &dyn Fn(NodeId) -> bool| has(ONE) && has(TWO);
+        let mut disks = Disks::default();
+        disks.note(ONE, end(3, 2), Ticket(5), Ticket(5));
+        disks.note(TWO, end(2, 1), Ticket(7), Ticket(7));
+        facts.r8((Index(1), Term(1)), &disks, both).unwrap();
+        breaks("R8", facts.r8((Index(2), Term(2)), &disks, both));
+        // The end of another log takes the place of its own, and is not durable yet.
+        disks.note(TWO, end(2, 2), Ticket(8), Ticket(7));
+        breaks("R8", facts.r8((Index(2), Term(2)), &disks, both));
+        disks.note(TWO, end(3, 2), Ticket(9), Ticket(8));
+        facts.r8((Index(2), Term(2)), &disks, both).unwrap();
+        breaks("R8", facts.r8((Index(3), Term(2)), &disks, both));
+        // What was under way is lost, but what a new life finds is durable.
+        disks.start(TWO);
+        breaks("R8", facts.r8((Index(3), Term(2)), &disks, both));
+        disks.note(TWO, end(3, 2), Ticket(9), Ticket(8));
+        facts.r8((Index(3), Term(2)), &disks, both).unwrap();
+        // A snapshot has all before it.
+        disks.start(TWO);
+        disks.note(TWO, (Index(3), None), Ticket(9), Ticket(9));
+        facts.r8((Index(3), Term(2)), &disks, both).unwrap();
+        breaks("R8", facts.r8((Index(4), Term(2)), &disks, both));
     }
 
     #[test]

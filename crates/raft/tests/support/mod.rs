@@ -19,7 +19,7 @@ use quorate_transport::{
 mod invariants;
 mod membership;
 
-use invariants::{Facts, r11_r13, r14, r26};
+use invariants::{Disks, Facts, r11_r13, r14, r26};
 use membership::{Configurations, any_change, r24};
 
 const KEY: Key = Key::new(1, 0);
@@ -113,6 +113,9 @@ pub(crate) struct Group {
     clients: Vec<Client>,
     entries: Vec<Entry>,
     facts: Facts,
+    disks: Disks,
+    /// The highest index that anybody knew to be committed.
+    committed: Index,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
     broken: Option<String>,
     hint: Option<NodeId>,
@@ -229,6 +232,8 @@ impl Group {
             clients: (0..CLIENTS).map(client).collect(),
             entries: Vec::new(),
             facts: Facts::default(),
+            disks: Disks::default(),
+            committed: Index::ZERO,
             log_ends: BTreeMap::new(),
             broken: None,
             hint: None,
@@ -484,6 +489,7 @@ impl System for Group {
 
     fn boot(&mut self, node: Peer, host: &mut Host) -> Member {
         self.log_ends.remove(&node.node);
+        self.disks.start(node.node);
         let mut config = self.config.clone();
         if !config.voters.contains(&node.node) {
             config.voters.clear(); // it joins
@@ -563,7 +569,9 @@ impl System for Group {
             sometimes!(raft.stats().fetched > 0, "a leader got entries from a peer before");
             self.check_complete(raft)?;
         }
-        self.check_log(node, raft)
+        self.check_log(node, raft)?;
+        self.note_durable(node, member, host);
+        self.check_durable(raft)
     }
 
     fn alarm(&mut self, node: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
@@ -607,9 +615,16 @@ impl System for Group {
         if let Some(id) = ask.request(member.raft, request) {
             member.asked.insert(id, number);
         }
-        let patience = ask.rng.between(100_000_000, 900_000_000);
+        // Where leases are at stake nobody waits long for a leader that is cut off: its successor
+        // is to have work while the lease may stand.
+        let (least, most) = if self.clocks { (10, 150) } else { (100, 900) };
+        let patience = ask.rng.between(least * 1_000_000, most * 1_000_000);
         self.next_alarm(client, patience, ask);
         let _ = node;
+    }
+
+    fn ends(&mut self, node: NodeId, member: &Member, host: &Host) {
+        self.note_durable(node, member, host);
     }
 
     fn died(&mut self, node: NodeId, _: Member) {
@@ -702,6 +717,27 @@ impl Group {
         self.facts.r5(raft.term(), (base.next(), last), term_at)
     }
 
+    fn note_durable(&mut self, node: NodeId, member: &Member, host: &Host) {
+        let (cell, raft) = (host.cell(member.raft), host.machine(member.raft));
+        let last = raft.log_bounds().1;
+        let end = (last, raft.entry(last).map(|(term, _)| term));
+        self.disks.note(node, end, cell.last(), cell.durable_upto());
+    }
+
+    /// Whoever first knows that an entry is committed has counted who has it.
+    fn check_durable(&mut self, raft: &Raft) -> Result<(), String> {
+        let index = raft.commit();
+        if index <= self.committed {
+            return Ok(());
+        }
+        self.committed = index;
+        let Some((term, _)) = raft.entry(index) else { return Ok(()) };
+        let by_any = |has: &dyn Fn(NodeId) -> bool| {
+            raft.members_in_force().any(|members| members.is_quorum(has))
+        };
+        self.facts.r8((index, term), &self.disks, by_any)
+    }
+
     /// From the end of the log back to what was seen before.
     fn check_log(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
         let (base, last) = raft.log_bounds();
@@ -750,10 +786,13 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
     let mut group = Group::new(founders, nodes, operator, &mut rng);
     group.clocks = rng.fork(79).below(2) == 0;
     if group.clocks {
-        // No clock stops or jumps, and any two differ by half at most.
+        // No clock stops or jumps, and any two differ by a third at most: no more is allowed for,
+        // so that a lease ends hardly before the promises that it rests on.
         plan = plan.without(&[Fault::ClockFreeze, Fault::ClockJump, Fault::Suspend]);
         plan.drift_ppm = 200_000;
-        group.config.clock_drift_ppm = Some(500_000);
+        plan.kinds.extend([(Fault::Usurp, 12), (Fault::System, 6), (Fault::ClockDrift, 8)]);
+        plan.interval = plan.interval.min(300_000_000);
+        group.config.clock_drift_ppm = Some(340_000);
     }
     let mut world = World::new(seed, nodes, plan, group);
     if trace {

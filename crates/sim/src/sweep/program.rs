@@ -21,6 +21,8 @@ pub(super) struct Arguments {
     pub(super) digest: Option<u64>,
     /// How fast it is, on one core.
     pub(super) bench: bool,
+    /// How many seeds run at the same time.
+    pub(super) threads: usize,
     /// Kinds of fault without effect.
     pub(super) masked: Vec<Fault>,
     /// Where what a sweep came to is written for a program.
@@ -39,6 +41,7 @@ impl Default for Arguments {
             replay: None,
             digest: None,
             bench: false,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             masked: Vec::new(),
             report: None,
         }
@@ -48,7 +51,7 @@ impl Default for Arguments {
 fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let mut arguments = Arguments::default();
     while let Some(word) = words.next() {
-        let mut number = || {
+        let mut number = || -> Result<u64, String> {
             let text = words.next().ok_or(format!("{word} takes a number"))?;
             text.parse().map_err(|_| format!("{word} takes a number, not {text}"))
         };
@@ -61,6 +64,7 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--shrink" => arguments.shrink = true,
             "--replay" => arguments.replay = Some(words.next().ok_or("--replay takes a file")?),
             "--digest" => arguments.digest = Some(number()?),
+            "--threads" => arguments.threads = number()?.clamp(1, 256) as usize,
             "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
@@ -103,8 +107,8 @@ pub fn main_of(
     run: impl Fn(u64, bool) -> Run + Sync,
 ) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
-        Ok(Arguments { seed: Some(seed), shrink: true, masked, .. }) => {
-            shrink::main(protocol, seed, masked, &run)
+        Ok(Arguments { seed: Some(seed), shrink: true, masked, threads, .. }) => {
+            shrink::main(protocol, seed, masked, threads, &run)
         }
         Ok(Arguments { replay: Some(path), trace, .. }) => {
             golden::main(protocol, &path, trace, &run)
@@ -129,9 +133,10 @@ pub fn main_of(
         Err(what) => {
             eprintln!("{what}");
             eprintln!(
-                "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE]"
+                "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE] \
+                 [--threads N]"
             );
-            eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS]");
+            eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS] [--threads N]");
             eprintln!("       sim --replay FILE [--trace]");
             eprintln!("       sim --digest N");
             eprintln!("       sim --bench [--seeds N]");

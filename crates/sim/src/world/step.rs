@@ -196,8 +196,14 @@ impl<S: System> World<S> {
         let power = std::mem::take(&mut slot.power_at_write);
         self.push(nanos, Event::Synced { node, life });
         if power {
-            let soon = self.dice(Fault::PowerLoss).below(nanos.max(1));
+            let mut dice = self.dice(Fault::PowerLoss);
+            let soon = dice.below(nanos.max(1));
             self.push(soon, Event::Stop { node, how: Stop::Power });
+            // And soon after a leader that may count on what is lost with it.
+            if let Some(leader) = self.system.leader().filter(|_| dice.below(3) == 0) {
+                let soon = soon + dice.below(10_000_000);
+                self.push(soon, Event::Stop { node: leader, how: Stop::Isolate });
+            }
         }
     }
 

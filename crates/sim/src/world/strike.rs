@@ -24,12 +24,18 @@ impl<S: System> World<S> {
             let delay = rng.below(soon);
             self.push(delay, Event::Stop { node, how });
         }
-        if leader.is_some() && changed && self.power_new_leaders > 0 && self.chaos {
+        if let Some(leader) = leader.filter(|_| changed && self.power_new_leaders > 0 && self.chaos)
+        {
             self.power_new_leaders -= 1;
             let mut rng = self.dice(Fault::PowerAtElection);
             let soon = [1_000_000, 10_000_000, 60_000_000][rng.below(3) as usize];
             let delay = rng.below(soon);
-            self.push(delay, Event::Stop { node, how: Stop::PowerAll });
+            if rng.below(2) == 0 {
+                self.push(delay, Event::Stop { node, how: Stop::PowerAll });
+            } else {
+                let others = self.nodes.values_mut().filter(|slot| slot.id != leader);
+                others.for_each(|slot| slot.power_at_write = true);
+            }
         }
         if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
             let mut dice = self.dice(Fault::CrashVoters);
@@ -65,6 +71,7 @@ impl<S: System> World<S> {
     pub(super) fn kill(&mut self, node: NodeId, down: Option<u64>) {
         let Some(slot) = self.nodes.get_mut(&node) else { return };
         let Some(life) = slot.life.take() else { return };
+        self.system.ends(node, &life.app, &life.host);
         self.system.died(node, life.app);
         drop(life.hands);
         slot.disk.kill();
@@ -172,6 +179,7 @@ impl<S: System> World<S> {
             | Fault::QueueFull
             | Fault::Heal
             | Fault::Quiet => self.afflict_net(fault, node, other),
+            Fault::Usurp => self.begin_usurping(node),
             Fault::System => return self.disturb(node),
             Fault::ClockDrift
             | Fault::ClockJump
@@ -266,6 +274,10 @@ impl<S: System> World<S> {
             Fault::Contest => {
                 self.crash_voters += rng.between(0, 4);
                 let leader = leader.unwrap_or(node);
+                if rng.below(2) == 0 {
+                    let soon = rng.below(1_000_000);
+                    self.push(soon, Event::Stop { node: leader, how: Stop::Blink });
+                }
                 for id in ids {
                     self.link(id, leader, LinkState::Down, 0);
                     self.link(id, leader, LinkState::Up, 1_000_000);
@@ -295,6 +307,40 @@ impl<S: System> World<S> {
         }
         if left > 0 {
             self.push(period, Event::Flap { link, left: left - 1, period });
+        }
+    }
+
+    /// One node does not hear the leader any more.
+    fn begin_usurping(&mut self, node: NodeId) {
+        let mut rng = self.dice(Fault::Usurp);
+        let leader = self.system.leader().unwrap_or(node);
+        let rest: Vec<_> = self.ids().into_iter().filter(|id| *id != leader).collect();
+        if rest.is_empty() {
+            return;
+        }
+        let heir = rest[rng.below(rest.len() as u64) as usize];
+        let delay = rng.between(1_000_000, 500_000_000);
+        self.net.split(&[leader], &[heir]);
+        self.push(delay, Event::Usurp { leader, heir });
+    }
+
+    /// Nor do the others; what they had promised it they may have forgotten.
+    pub(super) fn usurp(&mut self, leader: NodeId, heir: NodeId) {
+        if !self.chaos {
+            return;
+        }
+        let mut rng = self.dice(Fault::Usurp);
+        let how = rng.below(3);
+        for other in self.ids().into_iter().filter(|id| *id != leader) {
+            self.net.split(&[leader], &[other]);
+            let soon = rng.below(5_000_000);
+            match how {
+                0 if other != heir => {
+                    self.push(soon, Event::Stop { node: other, how: Stop::Blink })
+                }
+                1 => self.link(other, leader, LinkState::Down, soon),
+                _ => {}
+            }
         }
     }
 
@@ -394,6 +440,13 @@ impl<S: System> World<S> {
 
     pub(super) fn disturb(&mut self, node: NodeId) -> Result<(), Violation> {
         let true_now = self.now;
+        let mut dice = self.dice(Fault::System);
+        let node = self.system.leader().filter(|_| dice.below(2) == 0).unwrap_or(node);
+        let soon = [1_000_000, 10_000_000, 30_000_000][dice.below(3) as usize];
+        let (cut, delay) = (dice.below(3) == 0, dice.below(soon));
+        if cut {
+            self.push(delay, Event::Stop { node, how: Stop::Isolate });
+        }
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
         let now = slot.clock.local(true_now);
         let Some(life) = &mut slot.life else { return Ok(()) };
