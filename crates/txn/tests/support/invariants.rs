@@ -29,6 +29,12 @@ impl Fate {
         !self.parts.is_empty() && self.parts.iter().all(assent)
     }
 
+    /// Whether a word of this node that it only reads may have been counted, in any of its lives: no
+    /// outcome binds it then, whatever it says to an echo of the question after a crash.
+    pub(crate) fn has_left(&self, node: NodeId) -> bool {
+        self.votes.get(&node).is_none_or(|votes| votes.contains(&Vote::ReadOnly))
+    }
+
     /// AC1: all that decide decide the same.
     pub(crate) fn ac1(&mut self, node: NodeId, txn: TxnId, committed: bool) -> Result<(), String> {
         let first = *self.committed.get_or_insert(committed);
@@ -150,6 +156,10 @@ mod tests {
         let mut read_only = voted(Vote::ReadOnly, Vote::Yes);
         (read_only.committed, read_only.applied) = (Some(true), BTreeSet::from([TWO]));
         read_only.ac1_in_the_end(txn(1)).unwrap();
+        let mut again = voted(Vote::Yes, Vote::No);
+        assert!(!again.has_left(ONE) && !again.has_left(TWO));
+        again.votes.insert(TWO, vec![Vote::No, Vote::ReadOnly, Vote::Yes]);
+        assert!(again.has_left(TWO), "the second may have been counted");
     }
 
     #[test]

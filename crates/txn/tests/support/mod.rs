@@ -119,10 +119,10 @@ impl Group {
             }
             Event::Abort { txn } => {
                 let fate = self.fates.entry(txn).or_default();
-                let first = fate.votes.get(&node).map(|all| all[0]);
+                let left = fate.has_left(node);
                 let stands = fate.ac2(node, txn);
                 self.holds(stands);
-                if first.is_some_and(|vote| vote != Vote::ReadOnly) {
+                if !left {
                     self.decide(node, txn, false);
                 }
                 member.locks.remove(&txn);
