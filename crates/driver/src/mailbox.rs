@@ -29,8 +29,42 @@ struct Shared<T> {
 
 struct State<T> {
     mails: Vec<T>,
-    waiting: VecDeque<Waker>,
+    /// Who waits for room, by a number of its own.
+    waiting: VecDeque<(u64, Waker)>,
+    numbers: u64,
     closed: bool,
+}
+
+impl<T> State<T> {
+    /// Notes whom to wake once there is room: one place for each who waits, however often it looks.
+    fn wait(&mut self, number: &mut Option<u64>, waker: &Waker) {
+        let known = |(of, _): &&mut (u64, Waker)| Some(*of) == *number;
+        if let Some((_, known)) = self.waiting.iter_mut().find(known) {
+            known.clone_from(waker);
+        } else {
+            self.numbers += 1;
+            *number = Some(self.numbers);
+            self.waiting.push_back((self.numbers, waker.clone()));
+        }
+    }
+
+    fn all_who_wait(&mut self) -> impl Iterator<Item = Waker> + use<T> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, waker)| waker)
+    }
+}
+
+/// A place among those who wait for room; given up when dropped.
+struct Place<'a, T> {
+    shared: &'a Shared<T>,
+    number: Option<u64>,
+}
+
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.shared.lock().waiting.retain(|(of, _)| *of != number);
+        }
+    }
 }
 
 impl<T> Shared<T> {
@@ -42,7 +76,7 @@ impl<T> Shared<T> {
 
 /// A mailbox of at most `max` mails; `wake` is called when there is something in it.
 pub(crate) fn mailbox<T>(max: usize, wake: Arc<Notify>) -> (Slit<T>, Mailbox<T>) {
-    let state = State { mails: Vec::new(), waiting: VecDeque::new(), closed: false };
+    let state = State { mails: Vec::new(), waiting: VecDeque::new(), numbers: 0, closed: false };
     let shared = Arc::new(Shared { max: max.max(1), wake, state: Mutex::new(state) });
     (Slit { shared: Arc::clone(&shared) }, Mailbox { shared })
 }
@@ -73,10 +107,11 @@ impl<T> Slit<T> {
 
     /// Puts a mail in, waiting for room; false when nobody takes mail any more.
     pub(crate) async fn send(&self, mail: T) -> bool {
+        let mut place = Place { shared: &*self.shared, number: None };
         let mut left = Some(mail);
         poll_fn(|cx| {
             let Some(mail) = left.take() else { return Poll::Ready(true) };
-            match self.put(mail, Some(cx.waker())) {
+            match self.put(mail, Some((&mut place.number, cx.waker()))) {
                 Ok(()) => Poll::Ready(true),
                 Err(NotSent::Closed) => Poll::Ready(false),
                 Err(NotSent::Full(mail)) => {
@@ -88,17 +123,15 @@ impl<T> Slit<T> {
         .await
     }
 
-    /// Where there is no room, `waker` is called once there is some.
-    fn put(&self, mail: T, waker: Option<&Waker>) -> Result<(), NotSent<T>> {
+    /// Where there is no room, whoever `waits` is woken once there is some.
+    fn put(&self, mail: T, waits: Option<(&mut Option<u64>, &Waker)>) -> Result<(), NotSent<T>> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(NotSent::Closed);
         }
         if state.mails.len() >= self.shared.max {
-            if let Some(waker) = waker
-                && !state.waiting.iter().any(|known| known.will_wake(waker))
-            {
-                state.waiting.push_back(waker.clone());
+            if let Some((number, waker)) = waits {
+                state.wait(number, waker);
             }
             return Err(NotSent::Full(mail));
         }
@@ -123,7 +156,7 @@ impl<T> Mailbox<T> {
         debug_assert!(into.is_empty(), "what was taken before is dealt with");
         let mut state = self.shared.lock();
         std::mem::swap(&mut state.mails, into);
-        let woken = std::mem::take(&mut state.waiting);
+        let woken = state.all_who_wait();
         drop(state);
         wake(woken);
     }
@@ -133,7 +166,7 @@ impl<T> Mailbox<T> {
         let mut state = self.shared.lock();
         state.closed = true;
         let mails = std::mem::take(&mut state.mails);
-        let woken = std::mem::take(&mut state.waiting);
+        let woken = state.all_who_wait();
         drop(state);
         drop(mails);
         wake(woken);
@@ -195,5 +228,18 @@ mod tests {
         drop(mailbox);
         assert_eq!(fourth.as_mut().poll(&mut cx), Poll::Ready(false));
         assert!(matches!(slit.try_send(4), Err(NotSent::Closed)));
+    }
+
+    #[test]
+    fn who_gives_up_or_looks_again_takes_no_more_room_among_those_who_wait() {
+        let (slit, _mailbox, _) = small();
+        (0..2).for_each(|number| slit.try_send(number).unwrap());
+        let waiting = || slit.shared.lock().waiting.len();
+        let mut stays = pin!(slit.send(2));
+        for number in 0..100 {
+            assert!(stays.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(!is_ready(slit.send(number)));
+        }
+        assert_eq!(waiting(), 1);
     }
 }
