@@ -29,8 +29,8 @@ impl Fate {
         !self.parts.is_empty() && self.parts.iter().all(assent)
     }
 
-    /// Whether a word of this node that it only reads may have been counted, in any of its lives: no
-    /// outcome binds it then, whatever it says to an echo of the question after a crash.
+    /// Whether a read-only vote of this node may have been counted, in any of its lives: no outcome
+    /// binds it then, whatever it says to an echo of the question after a crash.
     pub(crate) fn has_left(&self, node: NodeId) -> bool {
         self.votes.get(&node).is_none_or(|votes| votes.contains(&Vote::ReadOnly))
     }
