@@ -426,7 +426,9 @@ impl Raft {
         }
     }
 
-    /// Answers every pending proposal whose place is now committed, one way or the other.
+    /// Answers every pending proposal whose fate is decided, one way or the other: its place is
+    /// committed, or an entry of a later term is. Terms never fall along a log, so nothing of its
+    /// own term will follow that.
     pub(crate) fn resolve_pending(&mut self, out: Out<'_>) {
         let commit = self.commit;
         while let Some(done) = self.pending.pop_front_if(|pending| pending.last <= commit) {
@@ -434,29 +436,32 @@ impl Raft {
         }
         // Proposals of an earlier leadership stand in front and may wait for higher places.
         if self.pending.front().is_some_and(|pending| pending.term < self.term) {
+            let term = self.log.term_at(commit).unwrap_or(Term::ZERO);
             let (done, open) = core::mem::take(&mut self.pending)
                 .into_iter()
-                .partition::<VecDeque<_>, _>(|pending| pending.last <= commit);
+                .partition::<VecDeque<_>, _>(|own| own.last <= commit || own.term < term);
             self.pending = open;
             done.iter().for_each(|pending| self.resolve(pending, out));
         }
     }
 
     fn resolve(&mut self, pending: &Pending, out: Out<'_>) {
-        let is_other = |term: Term| term != pending.term;
-        let reply = match self.log.term_at(pending.last) {
-            Some(term) if term == pending.term => {
-                self.stats.committed += pending.ids.count();
-                Reply::Committed { first: pending.first, term }
-            }
-            Some(_) if self.log.term_at(pending.first).is_some_and(is_other) => {
-                self.stats.replaced += pending.ids.count();
-                Reply::Rejected(Rejection::Replaced)
-            }
-            _ => {
-                self.stats.unknown += pending.ids.count();
-                Reply::Unknown
-            }
+        // What is beyond the commit index, where anything decided is, will be another's.
+        let is_other = |index: Index| {
+            let term = self.log.term_at(index);
+            index > self.commit || term.is_some_and(|term| term != pending.term)
+        };
+        let is_own =
+            |index: Index| index <= self.commit && self.log.term_at(index) == Some(pending.term);
+        let reply = if is_own(pending.last) {
+            self.stats.committed += pending.ids.count();
+            Reply::Committed { first: pending.first, term: pending.term }
+        } else if is_other(pending.last) && is_other(pending.first) {
+            self.stats.replaced += pending.ids.count();
+            Reply::Rejected(Rejection::Replaced)
+        } else {
+            self.stats.unknown += pending.ids.count();
+            Reply::Unknown
         };
         // A majority has it durably: what this node has not synced yet does not matter.
         out.answer_eager(pending.ids, reply);

@@ -403,6 +403,27 @@ fn row_23_what_is_committed_stays_when_a_leader_becomes_a_follower() {
 }
 
 #[test]
+fn row_24_who_proposed_what_was_replaced_is_told_though_nothing_else_is_proposed() {
+    let mut stage = led_by(3, N1);
+    stage.isolate(N1);
+    let lost = ["one", "two", "three"].map(|command| propose(&mut stage, N1, command));
+    stage.sync(N1);
+    stage.advance(Duration::from_millis(900));
+    elect(&mut stage, N2);
+    stage.heal();
+    for _ in 0..3 {
+        stage.advance(Duration::from_millis(200));
+        stage.timer(N2);
+        stage.run();
+    }
+    assert_eq!(log(&stage, N1), ["1:", "2:"], "shorter than what was proposed");
+    for id in lost {
+        let answer = stage.answer(N1, id);
+        assert_eq!(answer, Some(&Reply::Rejected(Rejection::Replaced)), "{id}");
+    }
+}
+
+#[test]
 fn row_35_a_node_that_was_away_does_not_raise_the_term() {
     let mut stage = led_by(3, N1);
     stage.isolate(N3);
