@@ -154,7 +154,7 @@ impl Trio<Smr<Nothing>> {
         let add = |setup: &mut Setup<MemDisk>| {
             let mut config = quorate_smr::Config::new([], Nothing);
             config.raft = patient();
-            config.snapshot_bytes = SNAPSHOT_EVERY; // an empty command is one byte of the log
+            config.snapshot_bytes = SNAPSHOT_EVERY * 17; // what an empty command counts as
             setup.add::<Smr<Nothing>>(Key::new(1, 1), config).expect("a valid configuration")
         };
         Self::run(add, |replica: &Smr<Nothing>| replica.raft().is_leader()).await

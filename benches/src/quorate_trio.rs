@@ -11,10 +11,12 @@ use quorate_transport::{
     Sink, Start, StoreOp, Ticket, Time, decode_message, encode_message,
 };
 
-/// What leaves a node.
+/// A message under way, and its route: who sent it in the upper half, to whom in the lower.
+type Sent = (Message, u64);
+
+/// What a node has had done.
 #[derive(Default)]
-struct Hands {
-    wire: Vec<(Message, NodeId)>,
+struct Done {
     persisted: Ticket,
     applied: u64,
     bytes: u64,
@@ -22,26 +24,39 @@ struct Hands {
     answered: u64,
 }
 
-impl Sink<Raft> for Hands {
+fn from(at: usize) -> u64 {
+    (at as u64 + 1) << 32
+}
+
+/// Where what leaves a node goes.
+struct Hands<'a> {
+    route: u64,
+    wire: &'a mut Vec<Sent>,
+    done: &'a mut Done,
+}
+
+impl Sink<Raft> for Hands<'_> {
+    #[inline(never)]
     fn persist(&mut self, ticket: Ticket, _: <Raft as Machine>::Record) {
-        self.persisted = ticket;
+        self.done.persisted = ticket;
     }
     fn send(&mut self, to: NodeId, message: Message) {
-        self.wire.push((message, to));
+        self.wire.push((message, self.route | to.0));
     }
     fn emit(&mut self, event: Event) {
         if let Event::Committed(view) = event {
             // Apply: look at every command.
             for entry in view.entries() {
-                self.bytes += entry.len() as u64 + u64::from(entry.first().copied().unwrap_or(0));
+                self.done.bytes +=
+                    entry.len() as u64 + u64::from(entry.first().copied().unwrap_or(0));
             }
-            self.applied += view.count() as u64;
-            self.last = view.last().0;
+            self.done.applied += view.count() as u64;
+            self.done.last = view.last().0;
         }
     }
     fn answer(&mut self, ids: RequestRange, reply: Reply) {
         if let Reply::Committed { .. } = reply {
-            self.answered += ids.count();
+            self.done.answered += ids.count();
         }
     }
     fn release(&mut self, _: Ticket) {}
@@ -53,12 +68,12 @@ impl Sink<Raft> for Hands {
 
 /// A group of nodes in one thread.
 pub struct Trio {
-    cells: Vec<(Cell<Raft>, Hands)>,
+    cells: Vec<(Cell<Raft>, Done)>,
     now: Time,
     leader: usize,
     codec: Option<Codec>,
     /// What is on its way from one node; kept for its memory.
-    wire: Vec<(Message, NodeId)>,
+    wire: Vec<Sent>,
 }
 
 impl Trio {
@@ -82,22 +97,18 @@ impl Trio {
                 now: Time::ZERO,
             };
             let raft = Raft::new(start, config).expect("a valid configuration");
-            (Cell::new(raft), Hands::default())
+            (Cell::new(raft), Done::default())
         };
         let cells = (1..=nodes).map(cell).collect();
         let mut trio = Self { cells, now: Time::ZERO, leader: 0, codec: None, wire: Vec::new() };
-        for (cell, hands) in &mut trio.cells {
-            cell.handle(Time::ZERO, Input::Started, hands);
-        }
+        trio.each(|cell, _, hands| cell.handle(Time::ZERO, Input::Started, hands));
         while !trio.cells.iter().any(|(cell, _)| cell.machine().is_leader()) {
             trio.now = trio.now + core::time::Duration::from_millis(10);
             let now = trio.now;
-            for (cell, hands) in &mut trio.cells {
-                cell.handle(now, Input::Timer, hands);
-            }
-            trio.run(u64::MAX);
+            trio.each(|cell, _, hands| cell.handle(now, Input::Timer, hands));
+            trio.run(trio.all());
         }
-        let leads = |(cell, _): &(Cell<Raft>, Hands)| cell.machine().is_leader();
+        let leads = |(cell, _): &(Cell<Raft>, Done)| cell.machine().is_leader();
         trio.leader = trio.cells.iter().position(leads).expect("there is one");
         trio
     }
@@ -105,7 +116,8 @@ impl Trio {
     /// Proposes `proposals` and runs until all nodes have applied them.
     pub fn propose(&mut self, proposals: Proposals) {
         let (now, leader) = (self.now, self.leader);
-        let (cell, hands) = &mut self.cells[leader];
+        let (cell, done) = &mut self.cells[leader];
+        let hands = &mut Hands { route: from(leader), wire: &mut self.wire, done };
         cell.feed_request(now, Request::Propose(proposals), hands);
         self.run(1 << leader);
     }
@@ -113,27 +125,38 @@ impl Trio {
     /// How many commands each node has applied; the least of them.
     #[must_use]
     pub fn applied(&self) -> u64 {
-        self.cells.iter().map(|(_, hands)| hands.applied).min().unwrap_or(0)
+        self.cells.iter().map(|(_, done)| done.applied).min().unwrap_or(0)
     }
 
     /// How many proposals were answered as committed.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        self.cells.iter().map(|(_, hands)| hands.answered).sum()
+        self.cells.iter().map(|(_, done)| done.answered).sum()
     }
 
     /// Reports what was applied, so that logs can be compacted: a snapshot of nothing.
     pub fn compact(&mut self) {
         let now = self.now;
-        for (cell, hands) in &mut self.cells {
-            let index = quorate_raft::Index(hands.last);
+        self.each(|cell, last, hands| {
+            let index = quorate_raft::Index(last);
             cell.request(now, Request::Applied { index }, hands);
             cell.request(now, Request::Compact { index, contents: Default::default() }, hands);
             let id =
                 quorate_transport::SnapshotId { index: index.0, term: cell.machine().term().0 };
             cell.handle(now, Input::Stored(quorate_transport::Stored::Finished { id }), hands);
+        });
+        self.run(self.all());
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Cell<Raft>, u64, &mut Hands<'_>)) {
+        for (node, (cell, done)) in self.cells.iter_mut().enumerate() {
+            let last = done.last;
+            act(cell, last, &mut Hands { route: from(node), wire: &mut self.wire, done });
         }
-        self.run(u64::MAX);
+    }
+
+    fn all(&self) -> u64 {
+        (1 << self.cells.len()) - 1
     }
 
     /// Until nothing is under way. Each node ends its burst, and then its records are durable, as
@@ -141,43 +164,43 @@ impl Trio {
     fn run(&mut self, mut touched: u64) {
         let now = self.now;
         // By bit, as those who have been told something: whose burst may end later.
-        let mut owed = 0;
+        let mut owed = 0_u64;
         while touched | owed != 0 {
-            let settling = if touched != 0 { touched } else { owed };
-            touched = 0;
-            for at in 0..self.cells.len() {
-                if settling & 1 << at == 0 {
-                    continue;
-                }
-                owed &= !(1 << at);
-                let (cell, hands) = &mut self.cells[at];
+            let mut settling = if touched != 0 { touched } else { owed };
+            owed &= !settling;
+            while settling != 0 {
+                let at = settling.trailing_zeros();
+                settling &= settling - 1;
+                let (cell, done) = &mut self.cells[at as usize];
+                let hands = &mut Hands { route: from(at as usize), wire: &mut self.wire, done };
                 cell.settle(now, hands);
-                if hands.persisted > cell.durable_upto() {
-                    cell.durable(now, hands.persisted, hands);
+                let persisted = hands.done.persisted;
+                if persisted > cell.durable_upto() {
+                    cell.durable(now, persisted, hands);
                     owed |= 1 << at;
                 }
             }
-            for at in 0..self.cells.len() {
-                if settling & 1 << at != 0 {
-                    touched |= self.deliver(at);
-                }
-            }
+            touched = self.deliver();
         }
     }
 
-    /// Hands over what a node has sent; says to whom.
-    fn deliver(&mut self, at: usize) -> u64 {
+    /// Hands over what was sent; says to whom.
+    fn deliver(&mut self) -> u64 {
         let mut to = 0;
-        core::mem::swap(&mut self.wire, &mut self.cells[at].1.wire);
-        let from = Peer { node: NodeId(at as u64 + 1), incarnation: Incarnation(1) };
         if let Some(codec) = &mut self.codec {
-            self.wire.iter_mut().for_each(|(message, _)| *message = codec.carry(message));
+            self.wire.iter_mut().for_each(|(message, ..)| *message = codec.carry(message));
         }
-        for (message, peer) in self.wire.drain(..) {
-            let at = peer.0 as usize - 1;
+        let mut wire = core::mem::take(&mut self.wire);
+        for (message, route) in wire.drain(..) {
+            let at = (route & u64::from(u32::MAX)) - 1;
             to |= 1 << at;
-            let (cell, hands) = &mut self.cells[at];
+            let (cell, done) = &mut self.cells[at as usize];
+            let hands = &mut Hands { route: from(at as usize), wire: &mut self.wire, done };
+            let from = Peer { node: NodeId(route >> 32), incarnation: Incarnation(1) };
             cell.feed(self.now, Input::Message { from, message }, hands);
+        }
+        if self.wire.is_empty() {
+            self.wire = wire; // for its memory
         }
         to
     }

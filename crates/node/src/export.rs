@@ -294,7 +294,7 @@ fn write_replica(text: &mut Text, status: &quorate_smr::Status) -> Written {
             ("raft_last_index", "The last entry of the log.", raft.last.0),
             ("raft_commit_index", "The last entry known to be committed.", raft.commit.0),
             ("raft_snapshot_index", "What the snapshot covers.", raft.snapshot.0),
-            ("raft_log_bytes", "Payload of the log after the snapshot.", raft.log_bytes),
+            ("raft_log_bytes", "Memory of the log after the snapshot.", raft.log_bytes),
             ("smr_applied_index", "The last entry applied.", status.applied.0),
             ("smr_sessions", "Sessions that are remembered.", status.sessions as u64),
             ("smr_waiting", "Commands that wait to be applied.", status.waiting as u64),

@@ -18,6 +18,9 @@ use crate::types::{Index, NUMBER_MAX, Term};
 /// Bytes before the payload: term (u64), first index (u64), entry count (u32), payload length
 /// (u32), kind (u8), zeros; little-endian.
 const HEAD: usize = 32;
+/// What a view takes in memory beside its payload and the ends of its entries: its place in the
+/// log, the heads of its batch, and what an allocator adds.
+const VIEW: usize = 192;
 /// Entries of one batch at most.
 pub const BATCH_COUNT_MAX: usize = 1 << 20;
 
@@ -100,6 +103,11 @@ impl Proposals {
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.arena.len() - HEAD
+    }
+
+    /// Bytes of memory that it will take in the log.
+    pub(crate) fn weight(&self) -> usize {
+        VIEW + self.payload_len() + 4 * self.count
     }
 
     /// Takes over the commands of `other`, in order.
@@ -346,6 +354,11 @@ impl View {
         let skip = self.skip();
         let start = if skip == 0 { 0 } else { self.batch.end(skip - 1) };
         self.batch.end(skip + self.count() - 1) - start
+    }
+
+    /// Bytes of memory that it takes in the log, as if what it leaves out were not there.
+    pub(crate) fn weight(&self) -> usize {
+        VIEW + self.payload_len() + 4 * self.count()
     }
 
     /// Each entry in order. The entry of a [`Kind::Noop`] is empty and means nothing.

@@ -64,15 +64,16 @@ pub struct Config {
     pub window_bytes_max: usize,
     /// Appends sent to one follower and not yet acknowledged. Default 256.
     pub window_count_max: usize,
-    /// Payload that a leader takes in beyond what is committed, in bytes; past it proposals are
-    /// refused as busy. Default 64 MiB.
+    /// Memory of what a leader takes in beyond what is committed, in bytes; past it proposals are
+    /// refused as busy, but one at a time. Beside its payload an entry counts 4 bytes, and a batch
+    /// of entries 192, here and in the two limits below. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
-    /// Payload emitted as committed and not yet reported as applied, in bytes; past it no more is
-    /// emitted, and proposals are refused. Default 64 MiB.
+    /// Memory of what is emitted as committed and not yet reported as applied, in bytes; past it
+    /// no more is emitted, and proposals are refused. Default 64 MiB.
     pub unapplied_bytes_max: usize,
     /// Reads that wait for a round of heartbeats at most. Default 65,536 ranges.
     pub reads_max: usize,
-    /// Payload of compacted entries kept in memory for slow followers, in bytes; one that is
+    /// Memory of compacted entries that are kept for slow followers, in bytes; one that is
     /// slower gets a snapshot. While one gets a snapshot, what follows that is kept too, up to the
     /// length of the snapshot and `uncommitted_bytes_max`, or four times this. Default 16 MiB.
     pub keep_bytes_max: usize,

@@ -185,14 +185,16 @@ impl Raft {
         if leader.transfer.is_some() {
             return Err(Rejection::Transferring);
         }
-        let open = self.intake.as_ref().map_or(0, Proposals::payload_len);
-        let uncommitted = self.log.bytes_after(self.commit) + (open + bytes) as u64;
-        let busy = uncommitted > self.config.uncommitted_bytes_max as u64
+        let open = self.intake.as_ref().map_or(0, Proposals::weight);
+        let uncommitted = self.log.bytes_after(self.commit) + open as u64;
+        let room = (self.config.uncommitted_bytes_max as u64).saturating_sub(uncommitted);
+        // Where nothing waits one batch always fits.
+        let busy = uncommitted > 0 && proposals.weight() as u64 > room
             || self.unapplied_bytes() > self.config.unapplied_bytes_max as u64;
         if busy { Err(Rejection::Busy) } else { Ok(()) }
     }
 
-    /// Payload that is committed and not reported as applied.
+    /// Bytes of memory of what is committed and not reported as applied.
     pub(crate) fn unapplied_bytes(&self) -> u64 {
         self.log.bytes_upto(self.commit).saturating_sub(self.applied_bytes)
     }

@@ -19,7 +19,7 @@ struct Slot {
     ticket: Ticket,
     /// The record that keeps it now: later than `ticket` once a checkpoint has moved it.
     home: Ticket,
-    /// Payload bytes of the log up to the end of this view, since the log began.
+    /// Bytes of memory of the log up to the end of this view, since the log began.
     bytes: u64,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Log {
     last_term: Term,
     last_bytes: u64,
     slots: VecDeque<Slot>,
-    /// Payload bytes up to `base`.
+    /// Bytes up to `base`.
     base_bytes: u64,
     configs: Configs,
     /// The newest of them may be another than was told, or is not told as committed.
@@ -150,12 +150,12 @@ impl Log {
         }
     }
 
-    /// Payload bytes of the entries after `index`, to the view.
+    /// Bytes of memory of the entries after `index`, to the view.
     pub(crate) fn bytes_after(&self, index: Index) -> u64 {
         self.last_bytes - self.bytes_upto(index)
     }
 
-    /// Payload bytes of all entries up to `index`, to the view, since the log began. Compaction
+    /// Bytes of memory of all entries up to `index`, to the view, since the log began. Compaction
     /// does not change it.
     pub(crate) fn bytes_upto(&self, index: Index) -> u64 {
         if index >= self.last() {
@@ -164,7 +164,7 @@ impl Log {
         self.slot(index).map_or(self.base_bytes, |slot| slot.bytes)
     }
 
-    /// The rest of the view that holds `from`, up to `to`; its record, and payload bytes up to its
+    /// The rest of the view that holds `from`, up to `to`; its record, and the bytes up to its
     /// end.
     pub(crate) fn view(&self, from: Index, to: Index) -> Option<(View, Ticket, u64)> {
         let slot = self.slot(from)?;
@@ -242,7 +242,7 @@ impl Log {
             self.truncate(view.first().previous());
         }
         assert!(view.first() == self.last().next(), "the log has no gap");
-        let bytes = self.last_bytes + view.payload_len() as u64;
+        let bytes = self.last_bytes + view.weight() as u64;
         if let Some(members) = view.members() {
             self.members_to_tell = true;
             self.configs.0.push((view.first(), Arc::new(members)));
@@ -255,8 +255,8 @@ impl Log {
     fn truncate(&mut self, last: Index) {
         while let Some(slot) = self.slots.pop_back_if(|slot| slot.last() > last) {
             if let Some(view) = slot.view.upto_index(last) {
-                let bytes = slot.bytes - slot.view.payload_len() as u64;
-                let bytes = bytes + view.payload_len() as u64;
+                let bytes = slot.bytes - slot.view.weight() as u64;
+                let bytes = bytes + view.weight() as u64;
                 self.slots.push_back(Slot::new(view, slot.ticket, slot.home, bytes));
             }
         }
@@ -283,7 +283,7 @@ impl Log {
         self.compact_keeping(index, 0);
     }
 
-    /// Drops whole views up to `index`, but keeps about `keep` bytes of payload before it.
+    /// Drops whole views up to `index`, but keeps about `keep` bytes of memory before it.
     pub(crate) fn compact_keeping(&mut self, index: Index, keep: u64) {
         let covered = self.bytes_upto(index).saturating_sub(keep);
         let gone = |slot: &mut Slot| slot.last() <= index && slot.bytes <= covered;
@@ -442,7 +442,10 @@ mod tests {
         let shown: alloc::vec::Vec<_> =
             run.as_slice().iter().map(|v| (v.first(), v.last())).collect();
         assert_eq!(shown, [(Index(4), Index(5)), (Index(6), Index(6))]);
-        assert_eq!(log.bytes_after(Index(3)), 3);
+        assert_eq!(
+            log.bytes_after(Index(3)),
+            (view(4, 2, 2).weight() + view(6, 1, 3).weight()) as u64
+        );
         assert_eq!(log.durable_index(Ticket(2)), Index(5));
     }
 
@@ -452,7 +455,7 @@ mod tests {
         log.compact(Index(5));
         assert_eq!((log.base(), log.term_at(Index(3))), (Index(3), Some(Term(1))));
         assert_eq!(log.term_at(Index(2)), None);
-        assert_eq!(log.bytes_after(Index(3)), 5);
+        assert_eq!(log.bytes_after(Index(3)), view(4, 5, 2).weight() as u64);
         log.compact(Index(8));
         assert_eq!((log.base(), log.last(), log.last_term()), (Index(8), Index(8), Term(2)));
     }

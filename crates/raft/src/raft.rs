@@ -68,10 +68,10 @@ pub struct Raft {
     /// Everything up to here was emitted, the last of it behind the gate `emit_gate`.
     pub(crate) emitted: Index,
     pub(crate) emit_gate: Ticket,
-    /// Payload up to `emitted`, as [`Log::bytes_upto`] counts it.
+    /// Bytes up to `emitted`, as [`Log::bytes_upto`] counts it.
     pub(crate) emitted_bytes: u64,
     pub(crate) applied: Index,
-    /// Payload up to `applied`.
+    /// Bytes up to `applied`.
     pub(crate) applied_bytes: u64,
 
     /// Proposals that wait for their outcome, in log order.
@@ -249,7 +249,7 @@ impl Raft {
             }
             _ => (Vec::new(), self.reads_here.len()),
         };
-        let open = self.intake.as_ref().map_or(0, Proposals::payload_len) as u64;
+        let open = self.intake.as_ref().map_or(0, Proposals::weight) as u64;
         Status {
             role: self.role_name(),
             term: self.term,

@@ -91,7 +91,7 @@ pub struct Status {
     pub applied: Index,
     /// The last entry its newest snapshot covers.
     pub snapshot: Index,
-    /// Payload bytes of the log beyond that snapshot.
+    /// Bytes of memory of the log beyond that snapshot, as the limits of the configuration count.
     pub log_bytes: u64,
     /// The newest configuration of its log.
     pub members: Arc<Members>,
@@ -99,9 +99,9 @@ pub struct Status {
     pub members_index: Index,
     /// Requests that wait for their outcome, or to be put into the log.
     pub pending: usize,
-    /// Payload bytes taken in and not committed.
+    /// Bytes taken in and not committed, counted likewise.
     pub uncommitted_bytes: u64,
-    /// Payload bytes committed and not reported as applied.
+    /// Bytes committed and not reported as applied, counted likewise.
     pub unapplied_bytes: u64,
     /// Reads that wait for a majority, or for the leader.
     pub reads: usize,

@@ -593,15 +593,41 @@ fn row_47_room_for_proposals_comes_back() {
 }
 
 #[test]
+fn commands_without_a_byte_fill_what_is_limited_too() {
+    let mut stage = stage_with(3, |config| {
+        config.batch_bytes_max = 1 << 10;
+        config.uncommitted_bytes_max = 8 << 10;
+        config.keep_bytes_max = 4 << 10;
+    });
+    elect(&mut stage, N1);
+    // Kept for slow followers.
+    for _ in 0..100 {
+        propose(&mut stage, N1, "");
+        stage.run();
+    }
+    compact(&mut stage, N1, "a state");
+    let (base, last) = stage.node(N1).log_bounds();
+    assert!((10..=22).contains(&base.distance(last)), "{base} to {last}");
+    // Taken in beyond what is committed.
+    stage.isolate(N1);
+    let busy = (1..200).find(|_| {
+        let id = propose(&mut stage, N1, "");
+        stage.settle(N1);
+        stage.answer(N1, id) == Some(&Reply::Rejected(Rejection::Busy))
+    });
+    assert!(busy.is_some_and(|count| (20..=41).contains(&count)), "{busy:?}");
+}
+
+#[test]
 fn the_log_after_a_snapshot_that_is_being_sent_is_kept() {
     // Found by a seed of the replicated state machine: a slow follower got one snapshot after the
     // other.
-    let mut stage = stage_with(3, |config| config.snapshot_chunk_bytes = 4);
+    let mut stage = stage_with(3, |config| config.snapshot_chunk_bytes = 40);
     elect(&mut stage, N1);
     stage.isolate(N3);
     propose(&mut stage, N1, "a");
     stage.run();
-    compact(&mut stage, N1, "a state of some length, in pieces of four bytes");
+    compact(&mut stage, N1, &"a state in pieces of forty bytes".repeat(12));
     stage.heal();
     stage.lose(|_| true);
     stage.advance(Duration::from_millis(200));

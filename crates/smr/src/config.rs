@@ -33,11 +33,11 @@ pub struct Config<S> {
     /// get their turn: it bounds how long a replica is deaf, whatever has become committed at once,
     /// to what the state machine takes for it. A slow state machine wants less. Default 1 MiB.
     pub apply_step_bytes: usize,
-    /// Payload applied since the last snapshot that makes a new one, in bytes. A snapshot that was
-    /// longer than this takes its own length in its place, so that a large state is not written
-    /// over and over. Default 64 MiB.
+    /// What is applied since the last snapshot that makes a new one, in bytes with 16 for each
+    /// command. A snapshot that was longer than this takes its own length in its place, so that a
+    /// large state is not written over and over. Default 64 MiB.
     pub snapshot_bytes: u64,
-    /// The most payload, in bytes, that may be applied before a new snapshot begins, however long
+    /// The most, counted likewise, that may be applied before a new snapshot begins, however long
     /// the last one was: what a restart has to apply again, and twice this is what the journal
     /// should have room for. Default 256 MiB.
     pub snapshot_bytes_max: u64,

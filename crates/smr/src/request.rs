@@ -8,9 +8,9 @@ use bytes::Bytes;
 use quorate_raft::{Index, Members, RoleName, Term};
 use quorate_transport::NodeId;
 
-use crate::applier::Outcome;
 use crate::changes::{Change, Found};
 use crate::command::Commands;
+use crate::outcomes::Outcomes;
 use crate::watch::Watch;
 
 /// What the local application asks; each is answered exactly once.
@@ -67,7 +67,7 @@ pub enum Reply {
         /// The first command's index.
         first: Index,
         /// What became of each, in order.
-        outcomes: Vec<Outcome>,
+        outcomes: Outcomes,
     },
     /// The state machine's answer.
     Answer {

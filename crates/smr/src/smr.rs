@@ -12,7 +12,7 @@ use quorate_transport::{
     Ticket, Time,
 };
 
-use crate::applier::{Applier, Outcome, Taken};
+use crate::applier::{Applier, Taken};
 use crate::audit::Audits;
 use crate::config::{Config, Error};
 use crate::guard::guard;
@@ -24,10 +24,12 @@ use crate::ticker::Ticker;
 use crate::watch::Watches;
 
 mod apply;
+mod asked;
 mod reads;
 mod upkeep;
 
 use apply::Pace;
+use asked::{Asked, Asks, Queue};
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -39,11 +41,10 @@ pub struct Smr<S: StateMachine> {
     durable: Ticket,
     /// What Raft has emitted and this node's disk has not caught up with.
     deferred: VecDeque<(Ticket, Deferred)>,
-    /// What was asked of Raft and is not answered, by its ids, which are consecutive.
-    asked: BTreeMap<u64, Asked>,
-    next_ask: u64,
-    /// Commands that are committed and wait to be applied here, by first index.
-    waiting: BTreeMap<Index, Waiting>,
+    /// What was asked of Raft and is not answered.
+    asks: Asks,
+    /// Whose commands are committed and wait to be applied here.
+    waiting: Queue,
     /// Queries that wait until an index is applied.
     queries: BTreeMap<(Index, u64), (RequestId, Bytes)>,
     /// Queries that wait for their index, or to be told it.
@@ -66,33 +67,6 @@ pub struct Smr<S: StateMachine> {
 enum Deferred {
     View(View),
     Restore { id: SnapshotId, offset: u64, bytes: Bytes, last: bool },
-}
-
-#[derive(Clone, Debug)]
-enum Asked {
-    Apply {
-        id: RequestId,
-        count: usize,
-    },
-    Read {
-        id: RequestId,
-        query: Bytes,
-    },
-    Index(RequestId),
-    Transfer(RequestId),
-    Change(RequestId),
-    Compact,
-    Applied,
-    Tick,
-    /// By a request, or because it is time.
-    Audit(Option<RequestId>),
-}
-
-#[derive(Clone, Debug)]
-struct Waiting {
-    id: RequestId,
-    count: usize,
-    outcomes: Vec<Outcome>,
 }
 
 type Out<'a, S> = &'a mut Outbox<Smr<S>>;
@@ -121,9 +95,8 @@ impl<S: StateMachine> Machine for Smr<S> {
             raft: Raft::new(start, config.raft)?,
             durable: Ticket::ZERO,
             deferred: VecDeque::new(),
-            asked: BTreeMap::new(),
-            next_ask: 0,
-            waiting: BTreeMap::new(),
+            asks: Asks::default(),
+            waiting: Queue::default(),
             queries: BTreeMap::new(),
             reading: 0,
             unreported: false,
@@ -139,8 +112,8 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         let input = match input {
             Input::Request { id, request } => {
-                self.on_request(now, id, request, out);
-                return self.apply_deferred(now, out);
+                // What it opens the way for waits for the end of the burst, as what others open.
+                return self.on_request(now, id, request, out);
             }
             Input::Message { from, message: Message::Audit { index, digest: [low, high] } } => {
                 let digest = u128::from(high) << 64 | u128::from(low);
@@ -171,7 +144,8 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {
         if core::mem::take(&mut self.unreported) {
             let index = self.applier.applied();
-            self.ask(now, Asked::Applied, raft::Request::Applied { index }, out);
+            let id = self.asks.skip();
+            self.request(now, id, raft::Request::Applied { index }, out);
         }
         let leads = self.raft.is_leader();
         self.ticker.count(now, leads && self.applier.sessions() > 0);
@@ -206,9 +180,9 @@ impl<S: StateMachine> Machine for Smr<S> {
                 Deferred::Restore { offset, .. } => into.u64(!offset),
             }
         }
-        into.u64(self.asked.len() as u64);
-        for (first, waiting) in &self.waiting {
-            into.u64(first.0);
+        into.u64(self.asks.len() as u64);
+        for waiting in self.waiting.iter() {
+            into.u64(waiting.first.0);
             into.u64((waiting.count - waiting.outcomes.len()) as u64);
         }
         for (index, _) in self.queries.keys() {
@@ -287,10 +261,12 @@ impl<S: StateMachine> Smr<S> {
     }
 
     fn ask(&mut self, now: Time, asked: Asked, request: raft::Request, out: Out<'_, S>) {
-        let id = self.next_ask;
-        self.next_ask += 1;
-        self.asked.insert(id, asked);
-        let input = Input::Request { id: RequestId(id), request };
+        let id = self.asks.push(asked);
+        self.request(now, id, request, out);
+    }
+
+    fn request(&mut self, now: Time, id: RequestId, request: raft::Request, out: Out<'_, S>) {
+        let input = Input::Request { id, request };
         self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
     }
 
@@ -347,12 +323,11 @@ impl<S: StateMachine> Smr<S> {
             _ => Index::ZERO,
         };
         for ask in ids.iter() {
-            let Some(asked) = self.asked.remove(&ask.0) else { continue };
+            let Some(asked) = self.asks.take(ask) else { continue };
             match (asked, reply) {
                 (Asked::Apply { id, count }, raft::Reply::Committed { .. }) => {
                     if first > self.applier.applied() {
-                        let outcomes = Vec::with_capacity(count);
-                        self.waiting.insert(first, Waiting { id, count, outcomes });
+                        self.waiting.push(first, id, count);
                     } else {
                         // Told late: the outcomes have gone by, and the next are not its own.
                         out.answer_eager(id, Reply::Unknown);
@@ -394,7 +369,6 @@ impl<S: StateMachine> Smr<S> {
                     first = first.next();
                 }
                 (Asked::Compact, _) => self.snapshots.stored(),
-                (Asked::Applied, _) => {}
             }
         }
     }
@@ -435,11 +409,7 @@ impl<S: StateMachine> Smr<S> {
             }
         }
         // Their outputs were computed elsewhere.
-        while let Some((first, waiting)) = self.waiting.pop_first() {
-            if first.0 > id.index {
-                self.waiting.insert(first, waiting);
-                break;
-            }
+        while let Some(waiting) = self.waiting.pop_upto(index) {
             out.answer_eager(waiting.id, Reply::Unknown);
         }
         self.unreported = true;

@@ -50,7 +50,7 @@ fn group(count: u64) -> Group<Count> {
 fn outcomes(group: &mut Group<Count>, commands: Commands) -> Vec<Outcome> {
     let leader = group.leader().unwrap();
     match group.get(leader, Request::Apply(commands)) {
-        Reply::Applied { outcomes, .. } => outcomes,
+        Reply::Applied { outcomes, .. } => outcomes.into_iter().collect(),
         other => panic!("{other:?}"),
     }
 }

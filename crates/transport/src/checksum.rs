@@ -14,7 +14,7 @@ const LONG: usize = 512;
 /// The CRC-32C of `bytes`.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc32c_append(0, bytes)
+    crc_fast::checksum(Crc32Iscsi, bytes) as u32
 }
 
 /// The CRC-32C of what `checksum` covers followed by `bytes`; 0 covers nothing.

@@ -74,10 +74,11 @@ impl Digest {
     /// Adds bytes with their length.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.u64(bytes.len() as u64);
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.u64(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks();
+        words.iter().for_each(|word| self.u64(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            // What is missing is zeros. Byte by byte: these few are not worth a call.
+            self.u64(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
         }
     }
 

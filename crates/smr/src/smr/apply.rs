@@ -121,20 +121,22 @@ impl<S: StateMachine> Smr<S> {
 
     fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
         let waiting = &mut self.waiting;
-        let next = waiting.first_key_value().map_or(Index(u64::MAX), |(first, _)| *first);
+        let next = waiting.front().map_or(Index(u64::MAX), |waiting| waiting.first);
         let wanted = |index: Index| index >= next;
         let applied = self.applier.apply(view, wanted, |index, outcome| {
-            let Some(mut entry) = waiting.first_entry() else { return };
-            let expected = entry.key().0 + entry.get().outcomes.len() as u64;
+            let Some(front) = waiting.front_mut() else { return };
+            let expected = front.first.0 + front.outcomes.len() as u64;
             if index.0 < expected {
                 return;
             }
             debug_assert!(index.0 == expected, "outcomes come without a gap");
-            entry.get_mut().outcomes.push(outcome);
-            if entry.get().outcomes.len() == entry.get().count {
-                let (first, done) = entry.remove_entry();
+            front.outcomes.push(outcome);
+            if front.outcomes.len() == front.count
+                && let Some(done) = waiting.pop()
+            {
                 // Durable here and on a majority by now.
-                out.answer_eager(done.id, Reply::Applied { first, outcomes: done.outcomes });
+                let reply = Reply::Applied { first: done.first, outcomes: done.outcomes };
+                out.answer_eager(done.id, reply);
             }
         });
         if let Err(stop) = applied {
