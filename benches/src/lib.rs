@@ -1,7 +1,9 @@
 //! What the benchmarks share: the same work for us and for each peer, taken in turns.
 
-/// The allocator of all comparisons, on both sides: the one that the server uses. With the system's
-/// own, giving freed pages back and taking them again costs more than the work that is measured.
+/// The allocator of all comparisons but one, on both sides: the one that the server uses. With the
+/// system's own, giving freed pages back and taking them again can cost more than the work that is
+/// measured.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

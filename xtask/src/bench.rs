@@ -36,8 +36,10 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// The Raft core, in memory, beside omnipaxos and raft-rs; then `driver` as well
+    /// The Raft core, in memory, beside omnipaxos and raft-rs; then `system` and `driver` as well
     Raft,
+    /// The first rows of `raft` again with the system's allocator, on all sides
+    System,
     /// A cluster in one process beside openraft; what entries cost in memory and at a restart
     Driver,
     /// The journal with fsync, beside raft-engine and the limit of the disk
@@ -58,7 +60,8 @@ impl What {
     /// What is measured for it, in order: all rows of Raft in one run.
     fn parts(self) -> &'static [Self] {
         match self {
-            Self::Raft => &[Self::Raft, Self::Driver],
+            Self::Raft => &[Self::Raft, Self::System, Self::Driver],
+            Self::System => &[Self::System],
             Self::Driver => &[Self::Driver],
             Self::Wal => &[Self::Wal],
             Self::Systems => &[Self::Systems],
@@ -70,6 +73,7 @@ impl What {
     fn name(self) -> &'static str {
         match self {
             Self::Raft => "raft",
+            Self::System => "system",
             Self::Driver => "driver",
             Self::Wal => "wal",
             Self::Systems => "systems",
@@ -148,10 +152,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Runs one comparison, which writes its rows to a file.
 fn compare(workspace: &Workspace, args: &Args, what: What, rows: &Path) -> Result<()> {
-    let bin = format!("compare-{}", what.name());
+    let (bin, features) = match what {
+        What::System => ("raft", Some("raft,system-allocator")),
+        What::Cluster => ("cluster", None),
+        other => (other.name(), Some(other.name())),
+    };
+    let bin = format!("compare-{bin}");
     let mut run = workspace.cargo().args(["run", "--release", "-p", PACKAGE, "--bin", &bin]);
-    if what != What::Cluster {
-        run = run.args(["--features", what.name()]);
+    if let Some(features) = features {
+        run = run.args(["--features", features]);
     }
     run = run.arg("--").arg("--json").arg(rows);
     if args.quick {
@@ -171,7 +180,7 @@ fn compare(workspace: &Workspace, args: &Args, what: What, rows: &Path) -> Resul
             run = run.arg("--kills").arg(kills.to_string());
         }
     }
-    if what != What::Raft {
+    if !matches!(what, What::Raft | What::System) {
         run = run.arg("--directory").arg(&workspace.target);
     }
     run.run()

@@ -1,4 +1,5 @@
-//! Rows P1, P2 and P17: our core beside omnipaxos and raft-rs, in turns, in one run.
+//! Rows P1, P2 and P17: our core beside omnipaxos and raft-rs, in turns, in one run; with the
+//! feature `system-allocator` P1 and P2 alone.
 //!
 //! The nodes share one thread and keep all in memory. An entry counts once all nodes have applied
 //! it. All sides are given the same payloads in the same batches, and compact at the same points.
@@ -16,6 +17,7 @@ use quorate_raft::Proposals;
 const PAYLOADS: [usize; 2] = [16, 256];
 const BATCHES: [usize; 3] = [1, 64, 1024];
 const NODES: [u64; 4] = [3, 5, 7, 9];
+const SYSTEM: bool = cfg!(feature = "system-allocator");
 
 /// Compare the Raft core with its peers
 #[derive(Parser)]
@@ -100,9 +102,13 @@ fn beside_peers(rounds: usize, work: Work, report: &mut Report) -> String {
     assert_eq!(plain.answered(), (work.batches * rounds) as u64, "ours answered all, once each");
     assert!(omnipaxos.applied() as u64 >= done && raft_rs.applied() >= done, "peers applied all");
     let params = [("payload", work.payload as u64), ("batch", work.batch as u64)];
-    let subject = Subject { name: "raft/propose", better: Better::Lower, params: &params };
+    let name = if SYSTEM { "system/propose" } else { "raft/propose" };
+    let subject = Subject { name, better: Better::Lower, params: &params };
     let peers = [("omnipaxos 0.2.4", &values[1][..]), ("raft-rs 0.7.0", &values[2][..])];
     let line = report.add(&subject, &values[0], &peers);
+    if SYSTEM {
+        return line;
+    }
     let subject = Subject { name: "raft/verified", ..subject };
     format!("{line}\n{}", report.add(&subject, &values[3], &[]))
 }
@@ -124,15 +130,16 @@ fn main() -> anyhow::Result<()> {
     let options = Cli::parse().options;
     let rounds = if options.quick { 3 } else { 7 };
     let mut report = Report::default();
-    let mut progress = Progress::new((PAYLOADS.len() + 1) * BATCHES.len());
+    let nodes = if SYSTEM { &[][..] } else { &BATCHES };
+    let mut progress = Progress::new(PAYLOADS.len() * BATCHES.len() + nodes.len());
     for payload in PAYLOADS {
         for batch in BATCHES {
             let work = Work::new(payload, batch, options.quick);
             progress.step(&beside_peers(rounds, work, &mut report));
         }
     }
-    for batch in BATCHES {
-        let work = Work::new(16, batch, options.quick);
+    for batch in nodes {
+        let work = Work::new(16, *batch, options.quick);
         progress.step(&by_nodes(rounds, work, &mut report));
     }
     report.write(options.json.as_deref())

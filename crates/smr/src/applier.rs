@@ -155,7 +155,7 @@ impl<S: StateMachine> Applier<S> {
                 outcome(index, known());
             }
         };
-        let mut group = Vec::new();
+        let mut group = Vec::with_capacity(view.count());
         let mut index = view.first();
         for entry in view.entries() {
             if view.kind() == Kind::Normal {

@@ -1,29 +1,22 @@
 //! CRC-32C (Castagnoli): by the processor where `std` is there to find out what it can do, by
 //! table elsewhere; the same values either way.
-//!
-//! Two libraries: one word at a time costs least to begin with, wide carry-less multiplication is
-//! more than twice as fast once it has begun.
 
 #[cfg(feature = "std")]
 use crc_fast::{CrcAlgorithm::Crc32Iscsi, Digest};
 
-/// From so many bytes on the second pays.
-#[cfg(feature = "std")]
-const LONG: usize = 512;
-
 /// The CRC-32C of `bytes`.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(Crc32Iscsi, bytes) as u32
+    #[cfg(feature = "std")]
+    return crc_fast::checksum(Crc32Iscsi, bytes) as u32;
+    #[cfg(not(feature = "std"))]
+    table(0, bytes)
 }
 
 /// The CRC-32C of what `checksum` covers followed by `bytes`; 0 covers nothing.
 #[cfg(feature = "std")]
 #[must_use]
 pub fn crc32c_append(checksum: u32, bytes: &[u8]) -> u32 {
-    if bytes.len() < LONG {
-        return ::crc32c::crc32c_append(checksum, bytes);
-    }
     // Its register is inverted at either end.
     let mut digest = Digest::new_with_init_state(Crc32Iscsi, u64::from(!checksum));
     digest.update(bytes);
@@ -69,6 +62,7 @@ mod tests {
         let bytes: alloc::vec::Vec<u8> = (0..5000_u32).map(|n| (n * n / 7) as u8).collect();
         for len in (0..1100).chain([2047, 2048, 2049, 4096, 4983]) {
             let bytes = &bytes[len % 17..][..len];
+            assert_eq!(crc32c(bytes), table(0, bytes), "{len} bytes");
             for checksum in [0, 1, 0x8a91_36aa, u32::MAX] {
                 assert_eq!(crc32c_append(checksum, bytes), table(checksum, bytes), "{len} bytes");
             }

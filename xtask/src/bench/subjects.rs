@@ -33,6 +33,7 @@ pub(super) struct Plot {
 /// The comparisons and their headings, in the order of the page.
 pub(super) const COMPARISONS: &[(&str, &str)] = &[
     ("raft", "The Raft core"),
+    ("system", "The Raft core with the system's allocator"),
     ("driver", "Raft run by the driver"),
     ("wal", "The journal"),
     ("systems", "Clocks, metrics, mutual exclusion, transactions"),
@@ -72,6 +73,15 @@ pub(super) const SUBJECTS: &[Subject] = &[
         plot: Some(Plot { x: "nodes", panel: Some("batch"), linear: true }),
         caption: "16 B payload; until all nodes of the group have applied the batch, all of them \
                   in one thread: linear growth means a constant cost a node.",
+    },
+    Subject {
+        name: "system/propose",
+        title: "From proposal to applied on all nodes, system allocator",
+        unit: "ns an entry",
+        lower: true,
+        params: &["payload", "batch"],
+        plot: None,
+        caption: "As the first table, but with the allocator that a program has unless it chooses                   another. The tables above are with mimalloc on all sides, as the server has it:                   whoever allocates more gains more from that.",
     },
     Subject {
         name: "driver/puts",

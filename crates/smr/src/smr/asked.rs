@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn whoever_waits_stands_by_index() {
         let mut queue = Queue::default();
-        [3, 9, 5, 1].map(|first| queue.push(Index(first), RequestId(first), 1));
+        for first in [3, 9, 5, 1] {
+            queue.push(Index(first), RequestId(first), 1);
+        }
         assert_eq!(queue.front().map(|waiting| waiting.id.0), Some(1));
         assert_eq!(queue.iter().map(|waiting| waiting.id.0).collect::<Vec<_>>(), [1, 3, 5, 9]);
         assert_eq!(queue.pop_upto(Index(3)).map(|waiting| waiting.id.0), Some(1));
