@@ -81,7 +81,9 @@ pub(super) const SUBJECTS: &[Subject] = &[
         lower: true,
         params: &["payload", "batch"],
         plot: None,
-        caption: "As the first table, but with the allocator that a program has unless it chooses                   another. The tables above are with mimalloc on all sides, as the server has it:                   whoever allocates more gains more from that.",
+        caption: "As the first table, but with the allocator that a program has unless it chooses \
+                  another. The tables above are with mimalloc on all sides, as the server has it: \
+                  whoever allocates more gains more from that.",
     },
     Subject {
         name: "driver/puts",
