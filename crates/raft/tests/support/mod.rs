@@ -665,7 +665,9 @@ impl System for Group {
     }
 
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
-        if rng.below(2) == 0 {
+        // Where leases are on they must not outlive a hand-over.
+        let hands_over = if self.clocks { rng.below(4) > 0 } else { rng.below(2) == 0 };
+        if hands_over {
             let to = self.nodes[rng.below(self.nodes.len() as u64) as usize];
             let to = (rng.below(3) > 0).then_some(to);
             if let Some(id) = ask.request(member.raft, Request::Transfer { to }) {
@@ -790,7 +792,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         // so that a lease ends hardly before the promises that it rests on.
         plan = plan.without(&[Fault::ClockFreeze, Fault::ClockJump, Fault::Suspend]);
         plan.drift_ppm = 200_000;
-        plan.kinds.extend([(Fault::Usurp, 12), (Fault::System, 6), (Fault::ClockDrift, 8)]);
+        plan.kinds.extend([(Fault::Usurp, 16), (Fault::System, 14), (Fault::ClockDrift, 8)]);
         plan.interval = plan.interval.min(300_000_000);
         group.config.clock_drift_ppm = Some(340_000);
     }

@@ -443,7 +443,7 @@ impl<S: System> World<S> {
         let mut dice = self.dice(Fault::System);
         let node = self.system.leader().filter(|_| dice.below(2) == 0).unwrap_or(node);
         let soon = [1_000_000, 10_000_000, 30_000_000][dice.below(3) as usize];
-        let (cut, delay) = (dice.below(3) == 0, dice.below(soon));
+        let (cut, delay) = (dice.below(2) == 0, dice.below(soon));
         if cut {
             self.push(delay, Event::Stop { node, how: Stop::Isolate });
         }
