@@ -77,6 +77,10 @@ pub enum Fault {
     LongOutage,
     /// A process dies soon after each of its next few starts.
     CrashLoop,
+    /// A node dies and comes back under its name with an empty disk, where the system
+    /// [allows](crate::System::wipe) it; it may stop itself then, and need not come back. Drawn
+    /// for systems that add it to their plan.
+    Wipe,
     /// A process stands still while time goes on.
     Pause,
     /// A machine stands still, and its clock with it.
@@ -124,7 +128,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All kinds that strike at a time of their own.
+    /// All kinds that strike at a time of their own and are drawn for every system.
     pub const STRIKES: [Self; 41] = [
         Self::Clog,
         Self::Partition,
@@ -169,8 +173,8 @@ impl Fault {
         Self::System,
     ];
 
-    /// Kinds that are drawn for each frame, or follow from another.
-    pub const FOLLOW: [Self; 11] = [
+    /// Kinds that are drawn for each frame, follow from another, or are for some systems.
+    pub const FOLLOW: [Self; 12] = [
         Self::Loss,
         Self::Duplicate,
         Self::Overtaken,
@@ -182,6 +186,7 @@ impl Fault {
         Self::ReorderedWrite,
         Self::SyncError,
         Self::ShortWrite,
+        Self::Wipe,
     ];
 
     /// Its class in the catalogue.
@@ -207,6 +212,7 @@ impl Fault {
             Self::CrashInStep => "P2",
             Self::LongOutage => "P3",
             Self::Pause => "P4",
+            Self::Wipe => "P5",
             Self::CrashLoop | Self::CrashVoters => "P8",
             Self::PowerLossAll | Self::PowerAtElection => "P9",
             Self::SlowProcess => "P11",

@@ -41,6 +41,10 @@ pub(crate) struct Node<A> {
     pub(crate) crash_loop: u64,
     /// It does not come back before the calm.
     pub(crate) gone: bool,
+    /// It has lost its disk, and may stop itself.
+    pub(crate) wiped: bool,
+    /// It has done so, and does not come back at all.
+    pub(crate) lost: bool,
     /// The next sync takes at least this much longer.
     pub(crate) stall: u64,
     /// It loses power between its next write and the sync.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
 use quorate_transport::{
-    Class, Digest, Frame, Host, Key, LinkState, NodeId, Peer, Rng, Shell, Stored, Time,
+    Class, Digest, Frame, Host, Incarnation, Key, LinkState, NodeId, Peer, Rng, Stored,
 };
 use quorate_wal::SimDisk;
 
@@ -16,9 +16,13 @@ use crate::nemesis::{Fault, Plan};
 use crate::net::Net;
 use crate::node::{Life, Node};
 
+mod ask;
 mod calm;
 mod step;
 mod strike;
+
+pub use ask::Ask;
+use ask::Clients;
 
 /// What is being tested: which machines a node runs, what their application does, what must hold.
 pub trait System: Sized {
@@ -67,81 +71,19 @@ pub trait System: Sized {
         String::new()
     }
 
+    /// Whether disks are told apart: incarnations say in which data directory a life is.
+    fn births(&self) -> bool {
+        false
+    }
+
+    /// A node is about to lose its disk for good, if this says so: what is known of it is to be
+    /// forgotten.
+    fn wipe(&mut self, _node: NodeId) -> bool {
+        false
+    }
+
     /// Does something to one node that the nemesis does not know of.
     fn disturb(&mut self, _node: NodeId, _app: &mut Self::App, _ask: &mut Ask<'_>, _rng: &mut Rng) {
-    }
-}
-
-/// The application's way to its own host, in the middle of a step.
-pub struct Ask<'a> {
-    /// The host; `None` while the node is down.
-    host: Option<(&'a mut Host, &'a mut dyn Shell)>,
-    /// The node's own time.
-    pub now: Time,
-    /// True time since the start, in nanoseconds: for histories, not for machines.
-    pub true_now: u64,
-    alarms: &'a mut Vec<(NodeId, u64, u64)>,
-    /// Randomness of the workload.
-    pub rng: &'a mut Rng,
-    /// Where clients ask: how often they have, and which of it happens.
-    clients: Option<Clients<'a>>,
-}
-
-struct Clients<'a> {
-    asked: &'a mut u64,
-    choices: &'a mut Choices,
-    chaos: bool,
-}
-
-impl Clients<'_> {
-    /// Whether the next operation happens: a failure is made small by leaving out some.
-    fn ask(&mut self) -> bool {
-        let number = *self.asked;
-        *self.asked += 1;
-        !self.chaos || self.choices.happens(Choice::Ask, number)
-    }
-}
-
-impl Ask<'_> {
-    /// Asks one of the node's machines; `None` while the node is down. In [`System::alarm`] this
-    /// is an operation of a client, and where a failure is made small it may be left out: `None`.
-    pub fn request<M, P>(
-        &mut self,
-        machine: quorate_transport::MachineRef<M, P>,
-        request: M::Request,
-    ) -> Option<quorate_transport::RequestId>
-    where
-        M: quorate_transport::Machine,
-        P: quorate_transport::Port<M>,
-    {
-        if self.host.is_some() && !self.clients.as_mut().is_none_or(Clients::ask) {
-            return None;
-        }
-        self.insist(machine, request)
-    }
-
-    /// The same for what the protocol rests on, as the release of a lock: it is never left out.
-    pub fn insist<M, P>(
-        &mut self,
-        machine: quorate_transport::MachineRef<M, P>,
-        request: M::Request,
-    ) -> Option<quorate_transport::RequestId>
-    where
-        M: quorate_transport::Machine,
-        P: quorate_transport::Port<M>,
-    {
-        let (host, shell) = self.host.as_mut()?;
-        Some(host.request(self.now, machine, request, *shell))
-    }
-
-    /// The node's host; `None` while the node is down.
-    pub fn host(&mut self) -> Option<&mut Host> {
-        self.host.as_mut().map(|(host, _)| &mut **host)
-    }
-
-    /// Calls [`System::alarm`] for a node after `nanos` of true time.
-    pub fn alarm(&mut self, nanos: u64, node: NodeId, alarm: u64) {
-        self.alarms.push((node, nanos, alarm));
     }
 }
 
@@ -326,10 +268,11 @@ impl<S: System> World<S> {
         net.bulk_loss_ppm = plan.bulk_loss_ppm;
         (net.late_ppm, net.delay_max) = (plan.late_ppm, plan.delay_max);
         (net.garbage_ppm, net.delays) = (plan.garbage_ppm, plan.delays);
+        let birth = u32::from(system.births());
         let node = |id| {
             let node = Node {
                 id: NodeId(id),
-                incarnation: 0,
+                incarnation: Incarnation::of(birth, 0).0,
                 disk: SimDisk::new(disks.next_u64()),
                 snapshots: SimDisk::new(disks.next_u64()),
                 clock: Clock::new(&mut nemesis, plan.drift_ppm),
@@ -339,6 +282,8 @@ impl<S: System> World<S> {
                 slow_disk: (0, 0),
                 crash_loop: 0,
                 gone: false,
+                wiped: false,
+                lost: false,
                 stall: 0,
                 power_at_write: false,
             };
@@ -436,6 +381,12 @@ impl<S: System> World<S> {
     pub fn app(&self, node: NodeId) -> Option<(&S::App, &Host)> {
         let life = self.nodes.get(&node)?.life.as_ref()?;
         Some((&life.app, &life.host))
+    }
+
+    /// It lost its disk, has stopped itself, and is out of the world.
+    #[must_use]
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|slot| slot.lost)
     }
 
     /// Calls [`System::alarm`] for a node after `nanos`.

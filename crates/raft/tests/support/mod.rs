@@ -114,6 +114,12 @@ pub(crate) struct Group {
     entries: Vec<Entry>,
     facts: Facts,
     disks: Disks,
+    /// Disks are told apart.
+    births: bool,
+    /// Who knows the disks of all by a configuration that is committed and durable there.
+    knows: std::collections::BTreeSet<NodeId>,
+    /// Who has lost its disk.
+    wiped: Option<NodeId>,
     /// The highest index that anybody knew to be committed.
     committed: Index,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
@@ -233,6 +239,9 @@ impl Group {
             entries: Vec::new(),
             facts: Facts::default(),
             disks: Disks::default(),
+            births: false,
+            knows: Default::default(),
+            wiped: None,
             committed: Index::ZERO,
             log_ends: BTreeMap::new(),
             broken: None,
@@ -424,7 +433,8 @@ impl Group {
     /// True when every node has applied everything.
     fn has_converged(&self, world: &World<Self>) -> bool {
         let last = self.facts.committed.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
-        world.ids().iter().all(|id| world.app(*id).is_some_and(|(m, _)| m.applied == last))
+        let mut ids = world.ids().into_iter().filter(|id| Some(*id) != self.wiped);
+        ids.all(|id| world.app(id).is_some_and(|(m, _)| m.applied == last))
     }
 
     /// What all nodes agree on at the end; call when the world has been calm for a while.
@@ -549,6 +559,10 @@ impl System for Group {
         let term = raft.term();
         r11_r13((member.term, member.commit), (term, raft.commit()))?;
         self.configurations.note(node, raft);
+        let durable = raft.members_index() <= raft.commit().min(raft.durable_index());
+        if self.births && durable && raft.members().birth(node).is_some() {
+            self.knows.insert(node); // all voters are named at once
+        }
         if !matches!(raft.role_name(), RoleName::Follower) {
             let committed = raft.members_index() <= raft.commit();
             r24(raft.members().is_voter(node), committed, raft.is_leader())?;
@@ -664,6 +678,20 @@ impl System for Group {
         self.facts.leaders.last_key_value().map(|(_, node)| *node)
     }
 
+    fn births(&self) -> bool {
+        self.births
+    }
+
+    /// One node, whom each of the others knows well enough not to believe it afterwards.
+    fn wipe(&mut self, node: NodeId) -> bool {
+        let may = self.wiped.is_none() && self.knows.len() == self.nodes.len();
+        if may {
+            self.wiped = Some(node);
+            self.log_ends.remove(&node);
+        }
+        may
+    }
+
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
         // Where leases are on they must not outlive a hand-over.
         let hands_over = if self.clocks { rng.below(4) > 0 } else { rng.below(2) == 0 };
@@ -720,6 +748,9 @@ impl Group {
     }
 
     fn note_durable(&mut self, node: NodeId, member: &Member, host: &Host) {
+        if self.wiped == Some(node) {
+            return; // what it had acknowledged with its former disk was true, and nothing after
+        }
         let (cell, raft) = (host.cell(member.raft), host.machine(member.raft));
         let last = raft.log_bounds().1;
         let end = (last, raft.entry(last).map(|(term, _)| term));
@@ -796,6 +827,11 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         plan.interval = plan.interval.min(300_000_000);
         group.config.clock_drift_ppm = Some(340_000);
     }
+    let mut disks = rng.fork(80);
+    group.births = disks.below(2) == 0;
+    if group.births && operator == Operator::Absent && nodes > 2 {
+        plan.kinds.push((Fault::Wipe, disks.between(2, 20)));
+    }
     let mut world = World::new(seed, nodes, plan, group);
     if trace {
         world.record_trace();
@@ -820,6 +856,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
 fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     world.run(22 * SECOND)?;
     let (mut core, mut others) = (world.ids(), Vec::new());
+    core.retain(|id| Some(*id) != world.system.wiped);
     while core.len() > world.ids().len() / 2 + 1 {
         others.push(core.remove(rng.below(core.len() as u64) as usize));
     }
@@ -864,7 +901,10 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     if served < 10 {
         return Err(broken(format!("R29 {served} operations were served in two calm seconds")));
     }
-    let ids = world.ids();
+    if let Some(node) = world.system.wiped.filter(|node| !world.is_lost(*node)) {
+        return Err(broken(format!("R29 {node} lost its disk and goes on under its old name")));
+    }
+    let ids: Vec<_> = world.ids().into_iter().filter(|id| !world.is_lost(*id)).collect();
     let members: Vec<_> = ids.iter().filter_map(|id| Some((*id, world.app(*id)?.0))).collect();
     if members.len() < ids.len() {
         return Err(broken("R29 a node did not come back".into()));

@@ -265,6 +265,9 @@ impl<S: System> World<S> {
             self.send(from, to, class, &frame);
         }
         if let Some(what) = halted {
+            if self.lose(node) {
+                return Ok(());
+            }
             return Err(self.violation(node, format!("halted: {what}")));
         }
         if let Some(why) = dead {

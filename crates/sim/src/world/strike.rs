@@ -1,7 +1,7 @@
 //! What the nemesis does, and what becomes of a node that dies.
 
 use quorate_transport::{Incarnation, LinkState, NodeId, Peer, Rng, Shell, Start};
-use quorate_wal::Fault as DiskFault;
+use quorate_wal::{Fault as DiskFault, SimDisk};
 
 use super::{Ask, Event, Stop, System, Violation, World};
 use crate::limits::Choice;
@@ -104,14 +104,41 @@ impl<S: System> World<S> {
         }
     }
 
+    /// A node loses its disk, and comes back under its old name.
+    fn wipe(&mut self, node: NodeId) {
+        self.kill(node, None);
+        let mut rng = self.draw(For::Disk, node);
+        let disks = [rng.next_u64(), rng.next_u64()].map(SimDisk::new);
+        if let Some(slot) = self.nodes.get_mut(&node) {
+            [slot.disk, slot.snapshots] = disks;
+            let birth = Incarnation(slot.incarnation).birth() + 1;
+            slot.incarnation = Incarnation::of(birth, 0).0;
+            slot.wiped = true;
+        }
+    }
+
+    /// A machine has stopped itself; true where its node had lost its disk and is out of the world.
+    pub(super) fn lose(&mut self, node: NodeId) -> bool {
+        let lost = self.nodes.get(&node).is_some_and(|slot| slot.wiped);
+        if lost {
+            self.kill(node, None);
+            self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.lost = true);
+        }
+        lost
+    }
+
     pub(super) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
         let true_now = self.now;
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
-        if slot.life.is_some() || slot.gone || self.choices.limits().absent.contains(&node) {
+        if slot.life.is_some()
+            || slot.gone
+            || slot.lost
+            || self.choices.limits().absent.contains(&node)
+        {
             return Ok(());
         }
         slot.incarnation += 1;
-        self.counts.restarts += u64::from(slot.incarnation > 1);
+        self.counts.restarts += u64::from(Incarnation(slot.incarnation).life() > 1);
         let peer = Peer { node, incarnation: Incarnation(slot.incarnation) };
         let now = slot.clock.local(true_now);
         let seed = self.luck.of_life(node, slot.incarnation).next_u64();
@@ -154,7 +181,7 @@ impl<S: System> World<S> {
             wait += quiet;
         }
         self.push(wait, Event::Nemesis);
-        if masked {
+        if masked || (fault == Fault::Wipe && !self.system.wipe(node)) {
             return Ok(());
         }
         self.count(fault);
@@ -381,6 +408,7 @@ impl<S: System> World<S> {
             Fault::StopNewLeader => self.stop_new_leaders = few,
             Fault::CrashVoters => self.crash_voters += few + 1,
             Fault::LongOutage => self.kill(node, Some(down)),
+            Fault::Wipe => self.wipe(node),
             Fault::CrashLoop => {
                 self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop = few);
                 self.kill(node, Some(1_000_000));
