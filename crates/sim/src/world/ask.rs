@@ -35,8 +35,9 @@ impl Clients<'_> {
 }
 
 impl Ask<'_> {
-    /// Asks one of the node's machines; `None` while the node is down. In [`System::alarm`](super::System::alarm) this
-    /// is an operation of a client, and where a failure is made small it may be left out: `None`.
+    /// Asks one of the node's machines; `None` while the node is down. In
+    /// [`System::alarm`](super::System::alarm) this is an operation of a client, and where a
+    /// failure is made small it may be left out: `None`.
     pub fn request<M, P>(
         &mut self,
         machine: MachineRef<M, P>,
