@@ -374,7 +374,7 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 52);
+        assert_eq!(all.len(), 53);
         assert_eq!(*all.last().expect("some"), Fault::System);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }
