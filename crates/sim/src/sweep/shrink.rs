@@ -22,8 +22,10 @@ const SECOND: u64 = 1_000_000_000;
 /// sort of choices is cut: coarsely first, for a smaller run is a quicker one.
 const ROUNDS: &[(u32, usize)] =
     &[(1, 4), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
-/// How often in a row a half of everything is left out in vain, and what is few enough.
-const HALVES_MAX: u32 = 60;
+/// How often in a row a half of everything is left out in vain, while much is left and later: a
+/// rare failure comes back once in a hundred tries. And what is much, and what is few enough.
+const HALVES_MAX: (u32, u32) = (800, 60);
+const MUCH: usize = 100;
 const FEW: usize = 40;
 /// Nobody asks for less.
 const LEAST: usize = 1;
@@ -221,7 +223,8 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
     /// then: a long run becomes a short one, of which many more can be tried.
     fn halves(&mut self) {
         let mut failures = 0;
-        while failures < HALVES_MAX && self.taken.len() > FEW && !(self.is_late)() {
+        let most = |left: usize| if left > MUCH { HALVES_MAX.0 } else { HALVES_MAX.1 };
+        while failures < most(self.taken.len()) && self.taken.len() > FEW && !(self.is_late)() {
             let mut limits = self.limits.clone();
             for choice in self.kinds() {
                 let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
