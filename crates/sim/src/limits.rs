@@ -25,6 +25,9 @@ pub(crate) struct Limits {
     pub(crate) masked: Vec<Fault>,
     /// Of these choices nothing happens but what is listed, by number.
     pub(crate) only: BTreeMap<Choice, BTreeSet<u64>>,
+    /// The invariants that end a run, by id, or a family of ids by what stands before the number;
+    /// all where `None`.
+    pub(crate) judges: Option<Vec<String>>,
     /// Nodes that never start.
     pub(crate) absent: BTreeSet<NodeId>,
     /// Operations of clients beyond so many a simulated second: they wait.
@@ -35,6 +38,20 @@ pub(crate) struct Limits {
     pub(crate) until: Option<u64>,
     /// Runs write down what happened.
     pub(crate) record: bool,
+}
+
+impl Limits {
+    /// Whether a run ends with this violation; else it is passed over, and the run goes on.
+    pub(crate) fn ends(&self, what: &str) -> bool {
+        let Some(judges) = &self.judges else { return true };
+        judges.iter().any(|known| {
+            let Some(rest) = what.strip_prefix(&**known) else { return false };
+            let family = !known.ends_with(|c: char| c.is_ascii_digit());
+            let number = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let ends = rest[number..].bytes().next().is_none_or(|byte| b" :,".contains(&byte));
+            ends && (number > 0) == family
+        })
+    }
 }
 
 thread_local! {
@@ -102,6 +119,17 @@ impl Choices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_judged_by_what_is_listed() {
+        let judges = ["R1", "M", "law 8"].map(str::to_owned).to_vec();
+        let limits = Limits { judges: Some(judges), ..Limits::default() };
+        let ends = |what: &str| limits.ends(what) && Limits::default().ends(what);
+        assert!(["R1 two leaders", "M3, M4: no", "law 8: n1"].into_iter().all(ends));
+        for what in ["R14 applied 3", "Most", "M not", "law 1: a timer", "halted: R1", ""] {
+            assert!(!ends(what), "{what}");
+        }
+    }
 
     #[test]
     fn only_what_is_listed_happens_and_is_written_down() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quorate_transport::NodeId;
 
-use crate::limits::{self, Choice, Limits};
+use crate::limits::{self, Choice};
 use crate::marks;
 use crate::nemesis::Fault;
 use crate::world::{System, Violation, World};
@@ -355,7 +355,7 @@ fn sweep(
         || arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= 60 * minutes);
     let run_again = run;
     let work = || {
-        limits::limit(Limits { masked: arguments.masked.clone(), ..Limits::default() });
+        limits::limit(arguments.limits());
         let _ = marks::take();
         while !failed.load(Ordering::Relaxed) && !is_late() {
             let seed = next.fetch_add(1, Ordering::Relaxed);

@@ -190,6 +190,7 @@ fn plant_all(
 }
 
 /// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.
+/// Runs are judged by what a user would notice, and by the rules inside only where all pass.
 #[allow(clippy::disallowed_methods, reason = "how long a bug takes to be caught")]
 fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Result<Verdict> {
     copy.restore()?;
@@ -214,12 +215,21 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Re
     };
     cargo("build").read()?;
     let begun = Instant::now();
-    let (_, said) = run(&["--seeds", &seeds.to_string()])?;
+    let users = bank::seen_by_users();
+    let mut judged = &["--judge-by", &users][..];
+    let count = seeds.to_string();
+    let (_, said) = run(&[&["--seeds", &count], judged].concat())?;
     let mut verdict = bank::judge(&said, seeds, begun.elapsed());
+    if matches!(verdict, Verdict::Missed { .. }) {
+        judged = &[];
+        let (_, said) = run(&["--seeds", &count])?;
+        verdict = bank::judge(&said, seeds, begun.elapsed());
+    }
     if let Verdict::Caught { seeds, left, .. } = &mut verdict
         && shrink
     {
-        let (_, said) = run(&["--seed", &(*seeds - 1).to_string(), "--shrink"])?;
+        let seed = (*seeds - 1).to_string();
+        let (_, said) = run(&[&["--seed", &seed, "--shrink"], judged].concat())?;
         *left = bank::left(&said);
     }
     copy.restore()?;

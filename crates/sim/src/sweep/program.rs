@@ -25,6 +25,8 @@ pub(super) struct Arguments {
     pub(super) threads: usize,
     /// Kinds of fault without effect.
     pub(super) masked: Vec<Fault>,
+    /// The invariants that a run is judged by; all where `None`.
+    pub(super) judges: Option<Vec<String>>,
     /// Where what a sweep came to is written for a program.
     pub(super) report: Option<String>,
 }
@@ -43,8 +45,17 @@ impl Default for Arguments {
             bench: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             masked: Vec::new(),
+            judges: None,
             report: None,
         }
+    }
+}
+
+impl Arguments {
+    /// What its runs leave out.
+    pub(super) fn limits(&self) -> Limits {
+        let (masked, judges) = (self.masked.clone(), self.judges.clone());
+        Limits { masked, judges, ..Limits::default() }
     }
 }
 
@@ -67,6 +78,10 @@ fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, Strin
             "--threads" => arguments.threads = number()?.clamp(1, 256) as usize,
             "--bench" => arguments.bench = true,
             "--mask" => arguments.masked = kinds(&words.next().ok_or("--mask takes kinds")?)?,
+            "--judge-by" => {
+                let ids = words.next().ok_or("--judge-by takes ids of invariants")?;
+                arguments.judges = Some(ids.split(',').map(str::to_owned).collect());
+            }
             "--report" => arguments.report = Some(words.next().ok_or("--report takes a file")?),
             _ => return Err(format!("{word} is not known")),
         }
@@ -107,16 +122,16 @@ pub fn main_of(
     run: impl Fn(u64, bool) -> Run + Sync,
 ) -> ExitCode {
     match arguments(std::env::args().skip(1)) {
-        Ok(Arguments { seed: Some(seed), shrink: true, masked, threads, .. }) => {
-            shrink::main(protocol, seed, masked, threads, &run)
+        Ok(arguments @ Arguments { seed: Some(seed), shrink: true, threads, .. }) => {
+            shrink::main(protocol, seed, arguments.limits(), threads, &run)
         }
         Ok(Arguments { replay: Some(path), trace, .. }) => {
             golden::main(protocol, &path, trace, &run)
         }
         Ok(Arguments { digest: Some(count), .. }) => digests(protocol, count, run),
         Ok(Arguments { bench: true, seeds, .. }) => bench::main(protocol, seeds, run),
-        Ok(Arguments { seed: Some(seed), trace, masked, .. }) => {
-            limits::limit(Limits { masked, ..Limits::default() });
+        Ok(arguments @ Arguments { seed: Some(seed), trace, .. }) => {
+            limits::limit(arguments.limits());
             one(protocol, seed, trace, run)
         }
         Ok(arguments) => {
@@ -133,10 +148,13 @@ pub fn main_of(
         Err(what) => {
             eprintln!("{what}");
             eprintln!(
-                "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--report FILE] \
+                "usage: sim [--seeds N] [--start K] [--minutes M] [--mask KINDS] [--judge-by IDS] \
+                 [--report FILE] [--threads N]"
+            );
+            eprintln!(
+                "       sim --seed S [--trace | --shrink] [--mask KINDS] [--judge-by IDS] \
                  [--threads N]"
             );
-            eprintln!("       sim --seed S [--trace | --shrink] [--mask KINDS] [--threads N]");
             eprintln!("       sim --replay FILE [--trace]");
             eprintln!("       sim --digest N");
             eprintln!("       sim --bench [--seeds N]");
@@ -179,6 +197,8 @@ mod tests {
         assert_eq!(read("--seeds x"), Err("--seeds takes a number, not x".into()));
         assert_eq!(read("--seed"), Err("--seed takes a number".into()));
         assert_eq!(read("--mask N6,Kill").unwrap().masked, [Fault::OneWay, Fault::Kill]);
+        let ids = ["R1", "M"].map(str::to_owned).to_vec();
+        assert_eq!(read("--judge-by R1,M").unwrap().limits().judges, Some(ids));
         assert_eq!(read("--mask N6,N0"), Err("--mask: there is no fault `N0`".into()));
         assert_eq!(read("--sed 1"), Err("--sed is not known".into()));
     }

@@ -48,11 +48,11 @@ pub(super) struct Shrunk {
 pub(super) fn main(
     protocol: &str,
     seed: u64,
-    masked: Vec<Fault>,
+    limits: Limits,
     threads: usize,
     run: &(impl Fn(u64, bool) -> Run + Sync),
 ) -> ExitCode {
-    let Some(shrunk) = shrink(seed, masked, threads, TIME_MAX, run) else {
+    let Some(shrunk) = shrink(seed, limits, threads, TIME_MAX, run) else {
         println!("{protocol}: seed {seed} does not fail");
         return ExitCode::FAILURE;
     };
@@ -93,13 +93,13 @@ impl Shrunk {
 #[allow(clippy::disallowed_methods, reason = "people wait for it: it ends in time")]
 pub(super) fn shrink(
     seed: u64,
-    masked: Vec<Fault>,
+    limits: Limits,
     threads: usize,
     time_max: Duration,
     run: &(impl Fn(u64, bool) -> Run + Sync),
 ) -> Option<Shrunk> {
     let begun = Instant::now();
-    let limits = Limits { masked, record: true, ..Limits::default() };
+    let limits = Limits { record: true, ..limits };
     let first = limited(seed, false, &limits, run);
     let what = &first.violation.as_ref()?.what;
     let at = first.violation.as_ref()?.at;
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_does_not_matter_goes() {
-        let shrunk = shrink(3, Vec::new(), 2, TIME_MAX, &needs_four).expect("it fails");
+        let shrunk = shrink(3, Limits::default(), 2, TIME_MAX, &needs_four).expect("it fails");
         let want = [
             (Choice::Strike, 7),
             (Choice::Strike, 40),
@@ -361,15 +361,16 @@ mod tests {
     #[test]
     fn of_what_does_not_come_to_pass_no_node_is_left_out() {
         let fails = |_: u64, _: bool| Run { nodes: 3, ..broken("R29 nobody serves") };
-        let shrunk = shrink(3, Vec::new(), 2, TIME_MAX, &fails).expect("it fails");
+        let shrunk = shrink(3, Limits::default(), 2, TIME_MAX, &fails).expect("it fails");
         assert_eq!(shrunk.limits.absent.len(), 0);
     }
 
     #[test]
     fn it_ends_in_time_and_where_nothing_fails() {
-        let shrunk = shrink(3, Vec::new(), 2, Duration::ZERO, &needs_four).expect("it fails");
+        let shrunk =
+            shrink(3, Limits::default(), 2, Duration::ZERO, &needs_four).expect("it fails");
         assert_eq!((shrunk.tries, shrunk.last.taken.len()), (1, 3150));
         let passes = |_: u64, _: bool| Run { violation: None, ..broken("") };
-        assert!(shrink(3, Vec::new(), 2, TIME_MAX, &passes).is_none());
+        assert!(shrink(3, Limits::default(), 2, TIME_MAX, &passes).is_none());
     }
 }

@@ -265,10 +265,14 @@ impl<S: System> World<S> {
             self.send(from, to, class, &frame);
         }
         if let Some(what) = halted {
+            let what = format!("halted: {what}");
             if self.lose(node) {
                 return Ok(());
             }
-            return Err(self.violation(node, format!("halted: {what}")));
+            if self.choices.limits().ends(&what) {
+                return Err(self.violation(node, what));
+            }
+            dead = Some(what); // somebody starts it again
         }
         if let Some(why) = dead {
             if let Some(trace) = &mut self.trace {
@@ -292,6 +296,7 @@ impl<S: System> World<S> {
         let life = self.nodes[&node].life.as_ref();
         if let Some(life) = life
             && let Err(what) = self.system.check(node, &life.app, &life.host)
+            && self.choices.limits().ends(&what)
         {
             return Err(self.violation(node, what));
         }

@@ -147,7 +147,11 @@ impl<S: System> World<S> {
         let booted = boot(start, &slot.disk, &slot.snapshots, |host| system.boot(peer, host));
         match booted {
             Ok(life) => slot.life = Some(life),
-            Err(what) => return Err(self.violation(node, format!("cannot restart: {what}"))),
+            Err(what) => {
+                let what = format!("cannot restart: {what}");
+                let ends = self.choices.limits().ends(&what);
+                return if ends { Err(self.violation(node, what)) } else { Ok(()) };
+            }
         }
         for other in self.ids() {
             if other != node && self.nodes[&other].life.is_some() {
