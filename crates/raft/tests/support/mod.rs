@@ -828,7 +828,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         group.config.clock_drift_ppm = Some(340_000);
     }
     let mut disks = rng.fork(80);
-    group.births = disks.below(2) == 0;
+    group.births = disks.below(4) == 0;
     if group.births && operator == Operator::Absent && nodes > 2 {
         plan.kinds.push((Fault::Wipe, disks.between(2, 20)));
     }
