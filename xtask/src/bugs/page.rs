@@ -24,11 +24,11 @@ proves nothing when it notices nothing in ours.
 
 *Outcome*: a user would see it (two leaders of a term, a lost or different entry, a read of the
 past, a history that is not linearizable, two holders of a lock, a transaction half committed).
-*Liveness*: something promised does not come to pass. Seeds are judged by these alone, and a node that
-stops itself is started again; only where all of them pass they are run again and judged by all rules.
-*Inside*: such a rule, an assertion or a number that may not fall, and not the seeds of the first kind
-has noticed it. *Events left*: of the failure made small, faults, those of
-single frames too, and operations of clients before the calm.
+*Liveness*: something promised does not come to pass. Seeds are judged by these alone, and a node
+that stops itself is started again; only where all of them pass are they judged by all rules.
+*Inside*: such a rule has noticed it, an assertion or a number that may not fall. *Events left*: of
+the failure made small, faults, those of single frames too, and operations of clients before the
+calm.
 ";
 
 const COLUMNS: &str = "\

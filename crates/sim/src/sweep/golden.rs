@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_written_and_replays() {
-        let shrunk = shrink(9, Limits::default(), 2, Duration::from_secs(9), &run).expect("it fails");
+        let time = Duration::from_secs(9);
+        let shrunk = shrink(9, Limits::default(), 2, time, &run).expect("it fails");
         let golden = Golden::of("test", 9, &shrunk);
         let text = golden.text(&shrunk);
         assert!(
