@@ -269,24 +269,32 @@ impl TwoPhaseCommit {
         out.emit_eager(Event::Abort { txn });
     }
 
-    /// Cooperative termination [Skeen 1981]: another participant is in doubt.
+    /// Cooperative termination [Skeen 1981]: another participant is in doubt. What was aborted here
+    /// may have been committed all the same, without this node: where a former life has voted
+    /// read-only, of which nothing is left. So only a first life frees others by an abort.
     pub(crate) fn on_peer_inquire(&mut self, from: NodeId, txn: TxnId, out: &mut Outbox<Self>) {
         let uncertain = Message::Uncertain { txn };
+        let first_life = self.me.incarnation.life() <= 1;
         let Some(held) = self.held.get_mut(&txn) else {
             // What is not known here may have been committed and forgotten, or be on its way.
             let past = self.seen.get(&txn.node).and_then(|seen| seen.past(txn));
             let (after, answer) = match past {
                 Some(Past::Committed) => (Ticket::ZERO, Message::Commit { txn }),
                 // Waits for all before it, the refusal among it.
-                Some(Past::Aborted | Past::Refused) => (out.last(), Message::Abort { txn }),
-                Some(Past::No | Past::ReadOnly) | None => (Ticket::ZERO, uncertain),
+                Some(Past::Refused) => (out.last(), Message::Abort { txn }),
+                Some(Past::Aborted) if first_life => (out.last(), Message::Abort { txn }),
+                Some(Past::Aborted | Past::No | Past::ReadOnly) | None => (Ticket::ZERO, uncertain),
             };
             return self.tell(after, from, answer, out);
         };
         match held.phase {
             Phase::Prepared(_) => self.tell(Ticket::ZERO, from, uncertain, out),
             Phase::Committed(ticket) => self.tell(ticket, from, Message::Commit { txn }, out),
-            Phase::Aborted { .. } => self.tell(out.last(), from, Message::Abort { txn }, out),
+            Phase::Aborted { past, .. } if first_life || past == Past::Refused => {
+                self.tell(out.last(), from, Message::Abort { txn }, out);
+            }
+            Phase::Aborted { .. } => self.tell(Ticket::ZERO, from, uncertain, out),
+            Phase::Voting if !first_life => self.tell(Ticket::ZERO, from, uncertain, out),
             Phase::Voting if held.peers.contains(&from) => {
                 // Not bound yet: it can refuse for good, and so free the other.
                 self.timers.clear(held.due, Role::Participant, txn);

@@ -93,6 +93,29 @@ fn one_that_has_not_voted_refuses_for_good_when_a_peer_is_in_doubt() {
 }
 
 #[test]
+fn who_may_have_voted_read_only_in_a_former_life_frees_nobody_by_an_abort() {
+    // Found by seed 1674: the first vote counts, and the transaction was committed without it.
+    for second in [None, Some(Vote::Yes)] {
+        let (mut stage, txn) = asked();
+        vote(&mut stage, N2, txn, Vote::ReadOnly);
+        stage.crash(N2, Crash::Power);
+        stage.start(N2);
+        stage.inject(N1, N2, prepare(txn, 1));
+        assert_eq!(prepares(&stage, N2), 2, "nothing was left of the first vote");
+        if let Some(second) = second {
+            vote(&mut stage, N2, txn, second);
+            stage.inject(N1, N2, Message::Abort { txn }); // it has no part in the outcome
+        }
+        stage.sync(N2);
+        stage.lose(|_| true);
+        stage.inject(N3, N2, Message::Inquire { txn });
+        stage.sync(N2);
+        let told: Vec<_> = stage.wire().iter().map(|flight| flight.message.clone()).collect();
+        assert_eq!(told, [Message::Uncertain { txn }], "after {second:?}");
+    }
+}
+
+#[test]
 fn a_decision_is_forgotten_only_when_all_have_acknowledged() {
     let (mut stage, txn) = asked();
     vote(&mut stage, N2, txn, Vote::Yes);
