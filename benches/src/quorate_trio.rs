@@ -11,7 +11,8 @@ use quorate_transport::{
     Sink, Start, StoreOp, Ticket, Time, decode_message, encode_message,
 };
 
-/// A message under way, and its route: who sent it in the upper half, to whom in the lower.
+/// A message under way, and its route: who sent it in the upper half, to whom in the lower. One
+/// word: two that are written one after the other and read at once would stall the processor.
 type Sent = (Message, u64);
 
 /// What a node has had done.
@@ -24,7 +25,7 @@ struct Done {
     answered: u64,
 }
 
-fn from(at: usize) -> u64 {
+fn route_from(at: usize) -> u64 {
     (at as u64 + 1) << 32
 }
 
@@ -36,7 +37,6 @@ struct Hands<'a> {
 }
 
 impl Sink<Raft> for Hands<'_> {
-    #[inline(never)]
     fn persist(&mut self, ticket: Ticket, _: <Raft as Machine>::Record) {
         self.done.persisted = ticket;
     }
@@ -72,7 +72,7 @@ pub struct Trio {
     now: Time,
     leader: usize,
     codec: Option<Codec>,
-    /// What is on its way from one node; kept for its memory.
+    /// What is on its way.
     wire: Vec<Sent>,
 }
 
@@ -117,7 +117,7 @@ impl Trio {
     pub fn propose(&mut self, proposals: Proposals) {
         let (now, leader) = (self.now, self.leader);
         let (cell, done) = &mut self.cells[leader];
-        let hands = &mut Hands { route: from(leader), wire: &mut self.wire, done };
+        let hands = &mut Hands { route: route_from(leader), wire: &mut self.wire, done };
         cell.feed_request(now, Request::Propose(proposals), hands);
         self.run(1 << leader);
     }
@@ -151,7 +151,7 @@ impl Trio {
     fn each(&mut self, mut act: impl FnMut(&mut Cell<Raft>, u64, &mut Hands<'_>)) {
         for (node, (cell, done)) in self.cells.iter_mut().enumerate() {
             let last = done.last;
-            act(cell, last, &mut Hands { route: from(node), wire: &mut self.wire, done });
+            act(cell, last, &mut Hands { route: route_from(node), wire: &mut self.wire, done });
         }
     }
 
@@ -172,7 +172,8 @@ impl Trio {
                 let at = settling.trailing_zeros();
                 settling &= settling - 1;
                 let (cell, done) = &mut self.cells[at as usize];
-                let hands = &mut Hands { route: from(at as usize), wire: &mut self.wire, done };
+                let hands =
+                    &mut Hands { route: route_from(at as usize), wire: &mut self.wire, done };
                 cell.settle(now, hands);
                 let persisted = hands.done.persisted;
                 if persisted > cell.durable_upto() {
@@ -195,7 +196,7 @@ impl Trio {
             let at = (route & u64::from(u32::MAX)) - 1;
             to |= 1 << at;
             let (cell, done) = &mut self.cells[at as usize];
-            let hands = &mut Hands { route: from(at as usize), wire: &mut self.wire, done };
+            let hands = &mut Hands { route: route_from(at as usize), wire: &mut self.wire, done };
             let from = Peer { node: NodeId(route >> 32), incarnation: Incarnation(1) };
             cell.feed(self.now, Input::Message { from, message }, hands);
         }

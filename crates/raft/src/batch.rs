@@ -21,6 +21,11 @@ const HEAD: usize = 32;
 /// What a view takes in memory beside its payload and the ends of its entries: its place in the
 /// log, the heads of its batch, and what an allocator adds.
 const VIEW: usize = 192;
+
+fn weight(payload: usize, count: usize) -> usize {
+    VIEW + payload + 4 * count
+}
+
 /// Entries of one batch at most.
 pub const BATCH_COUNT_MAX: usize = 1 << 20;
 
@@ -107,7 +112,7 @@ impl Proposals {
 
     /// Bytes of memory that it will take in the log.
     pub(crate) fn weight(&self) -> usize {
-        VIEW + self.payload_len() + 4 * self.count
+        weight(self.payload_len(), self.count)
     }
 
     /// Takes over the commands of `other`, in order.
@@ -358,7 +363,7 @@ impl View {
 
     /// Bytes of memory that it takes in the log, as if what it leaves out were not there.
     pub(crate) fn weight(&self) -> usize {
-        VIEW + self.payload_len() + 4 * self.count()
+        weight(self.payload_len(), self.count())
     }
 
     /// Each entry in order. The entry of a [`Kind::Noop`] is empty and means nothing.

@@ -1,6 +1,7 @@
 //! What became of the commands of one request.
 
-use alloc::vec::{self, Vec};
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Deref;
 use core::{iter, option, slice};
 
@@ -25,13 +26,10 @@ impl Outcomes {
 
     pub(crate) fn push(&mut self, outcome: Outcome) {
         match &mut self.0 {
-            Few::One(one @ None) => *one = Some(outcome),
-            Few::One(Some(_)) => {
-                let Few::One(one) = core::mem::replace(&mut self.0, Few::Many(Vec::new())) else {
-                    return;
-                };
-                self.0 = Few::Many(one.into_iter().chain([outcome]).collect());
-            }
+            Few::One(one) => match one.take() {
+                None => *one = Some(outcome),
+                Some(first) => self.0 = Few::Many(vec![first, outcome]),
+            },
             Few::Many(many) => many.push(outcome),
         }
     }
@@ -45,15 +43,6 @@ impl Deref for Outcomes {
             Few::One(one) => one.as_slice(),
             Few::Many(many) => many,
         }
-    }
-}
-
-impl FromIterator<Outcome> for Outcomes {
-    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
-        let outcomes = outcomes.into_iter();
-        let mut all = Self::with_capacity(outcomes.size_hint().0);
-        outcomes.for_each(|outcome| all.push(outcome));
-        all
     }
 }
 
@@ -81,8 +70,6 @@ impl<'a> IntoIterator for &'a Outcomes {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     #[test]
@@ -94,12 +81,9 @@ mod tests {
                 kinds[..count].iter().for_each(|kind| outcomes.push(kind.clone()));
                 assert_eq!(outcomes[..], kinds[..count], "{expected} expected");
                 assert_eq!(outcomes.iter().len(), count);
-                let list: Vec<_> = outcomes.clone().into_iter().collect();
-                assert_eq!(list, kinds[..count].to_vec());
-                let again: Outcomes = list.into_iter().collect();
-                assert_eq!(again[..], outcomes[..]);
+                let list: Vec<_> = outcomes.into_iter().collect();
+                assert_eq!(list, kinds[..count]);
             }
         }
-        assert_eq!(Outcomes::with_capacity(0).into_iter().collect::<Vec<_>>(), vec![]);
     }
 }

@@ -802,6 +802,7 @@ pub(crate) const MARKS: &[&str] = &[
     "restored from a snapshot",
     "a configuration was joint",
     "a leader was removed",
+    "a node that lost its disk stopped itself",
 ];
 
 /// Runs one seed: faults; then a majority at peace among others that stay broken, which must elect
@@ -904,6 +905,7 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     if let Some(node) = world.system.wiped.filter(|node| !world.is_lost(*node)) {
         return Err(broken(format!("R29 {node} lost its disk and goes on under its old name")));
     }
+    sometimes!(world.system.wiped.is_some(), "a node that lost its disk stopped itself");
     let ids: Vec<_> = world.ids().into_iter().filter(|id| !world.is_lost(*id)).collect();
     let members: Vec<_> = ids.iter().filter_map(|id| Some((*id, world.app(*id)?.0))).collect();
     if members.len() < ids.len() {
