@@ -125,11 +125,15 @@ pub enum Fault {
     /// Something that only the system under test knows how to do, a transfer or a snapshot; often
     /// to the leader, and often the node is cut off in the middle of it.
     System,
+    /// Frames of the past come again, of those too that were lost: the leader, often cut off then,
+    /// hears what was said to it in older terms, and while this kind is on, a node that starts
+    /// what was said to its former life.
+    Echo,
 }
 
 impl Fault {
     /// All kinds that strike at a time of their own and are drawn for every system.
-    pub const STRIKES: [Self; 41] = [
+    pub const STRIKES: [Self; 42] = [
         Self::Clog,
         Self::Partition,
         Self::MinorityCut,
@@ -171,6 +175,7 @@ impl Fault {
         Self::ClockFreeze,
         Self::Quiet,
         Self::System,
+        Self::Echo,
     ];
 
     /// Kinds that are drawn for each frame, follow from another, or are for some systems.
@@ -203,7 +208,7 @@ impl Fault {
             Self::FlappingLink => "N8",
             Self::SlowLink => "N9",
             Self::NarrowLink | Self::TailDrop => "N10",
-            Self::Late => "N11",
+            Self::Late | Self::Echo => "N11",
             Self::Garbage => "N12",
             Self::LinkFlap | Self::Contest | Self::Reset | Self::Usurp | Self::HalfOpen => "N13",
             Self::FormerLife => "N14",
@@ -288,27 +293,28 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
         // Drawn apart, so that they shift nothing else.
-        let [mut of_bulk, mut of_delays, mut of_power, mut usurps] =
-            [1, 2, 3, 4].map(|n| rng.fork(n));
+        let [mut of_bulk, mut of_delays, mut of_power, mut usurps, mut echoes] =
+            [1, 2, 3, 4, 5].map(|n| rng.fork(n));
         let mut bulk_loss = [0, 0, 0, 300_000];
         let mut late = [0, 1_000, 10_000];
         for fault in Fault::STRIKES {
             let rng = match fault {
                 Fault::PowerAtElection => &mut of_power,
                 Fault::Usurp => &mut usurps,
+                Fault::Echo => &mut echoes,
                 _ => &mut *rng,
             };
             if rng.chance_ppm(450_000) {
                 kinds.push((fault, rng.between(1, 10)));
             }
         }
-        if rng.below(4) == 0 {
+        if rng.below(3) == 0 {
             // A storm: leaders come and go before their entries are everywhere.
             let storm =
                 [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
             kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
-            kinds.push((Fault::PowerAtElection, 6));
+            kinds.extend([(Fault::PowerAtElection, 6), (Fault::Echo, 8)]);
             bulk_loss = [0, 300_000, 600_000, 900_000];
             late = [1_000, 10_000, 100_000];
         }
@@ -374,8 +380,8 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 53);
-        assert_eq!(*all.last().expect("some"), Fault::System);
+        assert_eq!(all.len(), 54);
+        assert_eq!(*all.last().expect("some"), Fault::Echo);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }
 

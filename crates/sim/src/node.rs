@@ -7,6 +7,7 @@ use quorate_transport::{
 use quorate_wal::{OpenError, Options, SimDisk, SnapshotStore, Wal};
 
 use crate::clock::Clock;
+use crate::world::Memory;
 
 /// What one life of a node holds; gone when it dies.
 pub(crate) struct Life<A> {
@@ -49,6 +50,8 @@ pub(crate) struct Node<A> {
     pub(crate) stall: u64,
     /// It loses power between its next write and the sync.
     pub(crate) power_at_write: bool,
+    /// What was sent to it, where frames come again.
+    pub(crate) memory: Memory,
 }
 
 impl<A> Node<A> {

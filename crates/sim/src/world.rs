@@ -18,11 +18,13 @@ use crate::node::{Life, Node};
 
 mod ask;
 mod calm;
+mod echo;
 mod step;
 mod strike;
 
 pub use ask::Ask;
 use ask::Clients;
+pub(crate) use echo::Memory;
 
 /// What is being tested: which machines a node runs, what their application does, what must hold.
 pub trait System: Sized {
@@ -286,6 +288,7 @@ impl<S: System> World<S> {
                 lost: false,
                 stall: 0,
                 power_at_write: false,
+                memory: Memory::default(),
             };
             (NodeId(id), node)
         };

@@ -49,6 +49,9 @@ impl Golden {
         let absent: Vec<String> = limits.absent.iter().map(|node| node.0.to_string()).collect();
         let mut text = format!("protocol {protocol}\nseed {seed}\nsalt {}\n", limits.salt);
         text += &format!("masked {}\nabsent {}\n", masked.join(","), absent.join(","));
+        if let Some(judges) = &limits.judges {
+            text += &format!("judges {}\n", judges.join(","));
+        }
         for (choice, only) in &limits.only {
             let numbers: Vec<String> = only.iter().map(u64::to_string).collect();
             text += &format!("only {} {}\n", name(*choice), numbers.join(","));
@@ -76,6 +79,9 @@ impl Golden {
             "masked" if rest.is_empty() => {}
             "masked" => self.limits.masked = kinds(rest).ok()?,
             "absent" => self.limits.absent = numbers(rest)?.into_iter().map(NodeId).collect(),
+            "judges" => {
+                self.limits.judges = Some(rest.split(',').map(str::to_owned).collect());
+            }
             "only" => {
                 let (name, rest) = rest.split_once(' ')?;
                 self.limits.only.insert(choice(name)?, numbers(rest)?);
@@ -185,12 +191,14 @@ mod tests {
     #[test]
     fn a_failure_is_written_and_replays() {
         let time = Duration::from_secs(9);
-        let shrunk = shrink(9, Limits::default(), 2, time, &run).expect("it fails");
+        let judges = Some(vec!["X".to_owned(), "law 8".to_owned()]);
+        let limits = Limits { judges, ..Limits::default() };
+        let shrunk = shrink(9, limits, 2, time, &run).expect("it fails");
         let golden = Golden::of("test", 9, &shrunk);
         let text = golden.text(&shrunk);
-        assert!(
-            text.contains("\nonly Strike 5\nonly Ask \nonly Loss 8\nbreaks n1 at 1.500000 s: X1")
-        );
+        assert!(text.contains(
+            "\njudges X,law 8\nonly Strike 5\nonly Ask \nonly Loss 8\nbreaks n1 at 1.500000 s: X1"
+        ));
         let mut read = Golden::read(&text).unwrap();
         assert_eq!(read, golden);
         assert!(replay(&read, &run).1);

@@ -313,6 +313,7 @@ impl<S: System> World<S> {
     /// One frame and all that becomes of it.
     fn send(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
         let (now, link) = (self.now, (from.node, to));
+        self.remember(from, to, class, frame);
         let number = self.frames;
         self.frames += 1;
         let chaos = self.chaos;

@@ -16,6 +16,9 @@ impl<S: System> World<S> {
     pub(super) fn strike_armed(&mut self, node: NodeId, spoke: bool) {
         let leader = self.system.leader();
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
+        if changed {
+            self.turn_memories();
+        }
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
             self.stop_new_leaders -= 1;
             let mut rng = self.dice(Fault::StopNewLeader);
@@ -164,6 +167,7 @@ impl<S: System> World<S> {
             self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.crash_loop -= 1);
             self.push(soon, Event::Stop { node, how: Stop::Blink });
         }
+        self.echo_to_newborn(node);
         self.step(node, |life, now| life.host.start(now, &mut life.hands))
     }
 
@@ -211,6 +215,7 @@ impl<S: System> World<S> {
             | Fault::Heal
             | Fault::Quiet => self.afflict_net(fault, node, other),
             Fault::Usurp => self.begin_usurping(node),
+            Fault::Echo => self.echo(node),
             Fault::System => return self.disturb(node),
             Fault::ClockDrift
             | Fault::ClockJump
