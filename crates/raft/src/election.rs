@@ -53,13 +53,13 @@ impl Raft {
         self.leader = None;
         self.contact = None;
         self.ack_due = false;
+        self.fetching = None;
         if !self.may_campaign() {
             self.role = Role::Follower;
             self.role_changed = true;
             return self.reset_election(now);
         }
         self.lonely = self.lonely.saturating_add(1);
-        self.fetching = None;
         self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
         self.role_changed = true;
         self.reset_election(now);

@@ -99,7 +99,8 @@ impl Raft {
         }
         self.stats.fetched += new.as_slice().iter().map(View::count).sum::<usize>() as u64;
         self.append_views(new, out);
-        if self.log.last() < last {
+        // What was given up may have been what made it a voter: then others are to campaign.
+        if self.log.last() < last && self.may_campaign() {
             return self.fetch((self.log.last(), self.log.last_term()), out);
         }
         self.campaign(now, out);

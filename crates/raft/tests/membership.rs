@@ -129,6 +129,39 @@ fn a_learner_counts_for_nothing_and_never_campaigns() {
 }
 
 #[test]
+fn a_node_that_gives_up_what_made_it_a_voter_asks_for_votes_no_more() {
+    // Found by seed 4944: it was a candidate yet, and a learner as of what is committed.
+    let mut stage = stage_of(3, 4, |config| config.append_bytes_max = 1);
+    elect(&mut stage, N1);
+    stage.isolate(N4);
+    ask(&mut stage, N1, add(N4));
+    beat(&mut stage, N1, 1);
+    apart(&mut stage, &[N2, N3]);
+    beat(&mut stage, N1, 4);
+    assert_eq!(members(&stage, N4), "1 2 3 4", "and no other but the leader knows");
+    apart(&mut stage, &[N1, N4]);
+    elect(&mut stage, N2);
+    ["a", "b", "c"].iter().for_each(|command| {
+        propose(&mut stage, N2, command);
+        stage.run();
+    });
+    apart(&mut stage, &[N1, N2]);
+    for campaigns in 1..=2 {
+        stage.advance(Duration::from_millis(600));
+        stage.timer(N4);
+        assert_eq!(stage.node(N4).role_name(), RoleName::PreCandidate, "campaign {campaigns}");
+        while !stage.node(N4).members().learners().contains(&N4) && run_one(&mut stage) {}
+    }
+    assert_eq!(members(&stage, N4), "1 2 3 + 4 -> 1 2 3 4");
+    assert_eq!(stage.node(N4).role_name(), RoleName::Follower);
+    [N1, N2].iter().for_each(|node| stage.timer(*node)); // they lead no more
+    stage.heal();
+    elect(&mut stage, N3);
+    beat(&mut stage, N3, 2);
+    assert_eq!(applied(&stage, N4), applied(&stage, N3));
+}
+
+#[test]
 fn a_configuration_counts_from_the_moment_it_is_in_the_log() {
     // [Raft §6]
     let mut stage = founded(3, 3);

@@ -46,7 +46,8 @@ pub enum Fault {
     LinkFlap,
     /// All at once hear that their connection to the leader is closed, so that many campaign; often
     /// it has died, and is back and free to vote; and a few of those who vote die and are back at
-    /// once.
+    /// once. Sometimes it alone hears two sides, dies again and again when it has voted, and hears
+    /// then what both have said before.
     Contest,
     /// A connection is reset: what is under way on it is lost.
     Reset,

@@ -252,6 +252,8 @@ pub struct World<S: System> {
     stop_new_leaders: u64,
     power_new_leaders: u64,
     crash_voters: u64,
+    /// Hears both sides of an election, and dies so often after it spoke.
+    waverer: Option<(NodeId, u64)>,
     known_leader: Option<NodeId>,
     digest: Digest,
     trace: Option<Vec<String>>,
@@ -311,6 +313,7 @@ impl<S: System> World<S> {
             stop_new_leaders: 0,
             power_new_leaders: 0,
             crash_voters: 0,
+            waverer: None,
             known_leader: None,
             digest: Digest::default(),
             trace: None,

@@ -43,13 +43,12 @@ impl Memory {
 }
 
 impl<S: System> World<S> {
-    /// Whether the world remembers what was sent.
-    fn echoes(&self) -> bool {
-        self.chaos && self.plan.kinds.iter().any(|(fault, _)| *fault == Fault::Echo)
+    fn is_on(&self, fault: Fault) -> bool {
+        self.chaos && self.plan.kinds.iter().any(|(kind, _)| *kind == fault)
     }
 
     pub(super) fn remember(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
-        if self.echoes()
+        if (self.is_on(Fault::Echo) || self.is_on(Fault::Contest))
             && let Some(slot) = self.nodes.get_mut(&to)
         {
             slot.memory.note(Heard { from, class, frame: frame.clone() });
@@ -75,7 +74,9 @@ impl<S: System> World<S> {
     /// A life begins: often its first words are those that its predecessor heard last.
     pub(super) fn echo_to_newborn(&mut self, node: NodeId) {
         let masked = self.plan.masked.contains(&Fault::Echo);
-        if self.echoes() && self.dice(Fault::Echo).below(2) == 0 && !masked {
+        let wavers = self.waverer.is_some_and(|(waverer, _)| waverer == node);
+        let draws = self.is_on(Fault::Echo) && self.dice(Fault::Echo).below(2) == 0;
+        if (draws || wavers) && self.chaos && !masked {
             self.count(Fault::Echo);
             self.repeat(node, 1_000_000, false);
         }

@@ -40,11 +40,16 @@ impl<S: System> World<S> {
                 others.for_each(|slot| slot.power_at_write = true);
             }
         }
-        if self.crash_voters > 0 && self.chaos && self.system.is_electing() {
+        let wavers = self.waverer.is_some_and(|(waverer, _)| waverer == node);
+        if (self.crash_voters > 0 || wavers) && self.chaos && self.system.is_electing() {
             let mut dice = self.dice(Fault::CrashVoters);
             let (strikes, delay) = (dice.below(2) == 0, dice.below(300_000));
             if spoke && strikes {
-                self.crash_voters -= 1;
+                match &mut self.waverer {
+                    Some((_, left)) if wavers && *left > 1 => *left -= 1,
+                    waverer if wavers => *waverer = None,
+                    _ => self.crash_voters -= 1,
+                }
                 self.push(delay, Event::Stop { node, how: Stop::Blink });
             }
         }
@@ -310,7 +315,14 @@ impl<S: System> World<S> {
             Fault::Contest => {
                 self.crash_voters += rng.between(0, 4);
                 let leader = leader.unwrap_or(node);
-                if rng.below(2) == 0 {
+                let two_sides = rng.below(3) == 0;
+                if two_sides {
+                    let mut one: Vec<_> = ids.iter().copied().filter(|id| *id != leader).collect();
+                    let other = one.split_off(one.len() / 2);
+                    self.net.split(&one, &other);
+                    self.waverer = Some((leader, 4));
+                }
+                if two_sides || rng.below(2) == 0 {
                     let soon = rng.below(1_000_000);
                     self.push(soon, Event::Stop { node: leader, how: Stop::Blink });
                 }
