@@ -26,7 +26,7 @@ pub enum Fault {
     Clog,
     /// The nodes are split in two.
     Partition,
-    /// A third of the nodes at most is cut off from the rest.
+    /// A minority is cut off from the rest, together with who was cut off before.
     MinorityCut,
     /// The node that the system calls its leader is cut off.
     IsolateLeader,

@@ -254,10 +254,20 @@ impl<S: System> World<S> {
             }
             Fault::MinorityCut => {
                 let from = rng.below(ids.len() as u64) as usize;
+                let most = (ids.len() - 1) / 2;
+                let size = rng.between(1, most.max(1) as u64) as usize;
                 let mut ids = ids;
                 ids.rotate_left(from);
-                let rest = ids.split_off((ids.len() / 3).max(1));
-                self.net.split(&ids, &rest);
+                // Who was cut off before has something that nobody else has, perhaps.
+                let reaches =
+                    |id: &NodeId| ids.iter().filter(|other| !self.net.is_cut(*id, **other)).count();
+                let mut order = ids.clone();
+                order.sort_by_key(|id| reaches(id) > ids.len() / 2);
+                let rest = order.split_off(size);
+                self.net.split(&order, &rest);
+                for (one, other) in order.iter().flat_map(|a| order.iter().map(move |b| (a, b))) {
+                    self.net.mend(*one, *other);
+                }
             }
             Fault::IsolateLeader => {
                 let leader = leader.unwrap_or(node);
