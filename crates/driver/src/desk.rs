@@ -38,6 +38,7 @@ impl<M: Machine> Desk<M> {
 
 impl<M: Machine> Port<M> for Desk<M> {
     fn answer(&mut self, ids: RequestRange, reply: M::Reply) {
+        let mut reply = Some(reply);
         for id in ids.iter() {
             let sender = if id.0 == self.first {
                 self.first += 1;
@@ -46,8 +47,10 @@ impl<M: Machine> Port<M> for Desk<M> {
                 let place = id.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
                 place.and_then(|at| self.waiting.get_mut(at)).and_then(Option::take)
             };
-            // Whoever asked may have gone away in the meantime.
-            let _ = sender.map(|sender| sender.send((id, reply.clone())));
+            let reply = if id == ids.last { reply.take() } else { reply.clone() };
+            if let (Some(sender), Some(reply)) = (sender, reply) {
+                let _ = sender.send((id, reply)); // whoever asked may have gone away
+            }
         }
         while self.waiting.pop_front_if(|sender| sender.is_none()).is_some() {
             self.first += 1;

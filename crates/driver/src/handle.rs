@@ -1,6 +1,8 @@
 //! The local application's way to a machine.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use quorate_transport::{Machine, RequestId};
 use thiserror::Error;
@@ -31,6 +33,26 @@ pub(crate) type Answered<M> = oneshot::Sender<(RequestId, <M as Machine>::Reply)
 pub(crate) enum Mail<M: Machine> {
     Request(M::Request, Answered<M>),
     Look(Box<dyn FnOnce(&M) + Send>),
+}
+
+/// A request on its way, and where its answer comes.
+fn asking<M: Machine>(request: M::Request) -> (Mail<M>, oneshot::Receiver<(RequestId, M::Reply)>) {
+    let (sender, answer) = oneshot::channel();
+    (Mail::Request(request, sender), answer)
+}
+
+/// Waits only where there was no room: a box then, for that is rare and the wait is large.
+struct Posted<'a>(Option<Pin<Box<dyn Future<Output = bool> + Send + 'a>>>);
+
+impl Future for Posted<'_> {
+    type Output = Result<(), Gone>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(())),
+            Some(sent) => sent.as_mut().poll(cx).map(|sent| sent.then_some(()).ok_or(Gone)),
+        }
+    }
 }
 
 /// A machine of a running node. Clones share it.
@@ -65,7 +87,11 @@ impl<M: Machine> Handle<M> {
     /// Dropping the future cancels nothing that the machine has taken in: the request is carried
     /// out all the same, and its answer is dropped.
     pub async fn request(&self, request: M::Request) -> Result<M::Reply, Gone> {
-        Ok(self.request_numbered(request).await?.1)
+        // Spelled out, as below: a future within a future holds the request twice, and every client
+        // has one of these.
+        let (mail, answer) = asking(request);
+        self.post(mail)?.await?;
+        answer.await.map(|(_, reply)| reply).map_err(|_| Gone)
     }
 
     /// As [`request`](Self::request), and says under which number the machine knows the request:
@@ -80,9 +106,9 @@ impl<M: Machine> Handle<M> {
         &self,
         request: M::Request,
     ) -> Result<(RequestId, M::Reply), Gone> {
-        let (sender, reply) = oneshot::channel();
-        self.post(Mail::Request(request, sender)).await?;
-        reply.await.map_err(|_| Gone)
+        let (mail, answer) = asking(request);
+        self.post(mail)?.await?;
+        answer.await.map_err(|_| Gone)
     }
 
     /// Asks the machine, unless the mailbox is full; the one answer comes later.
@@ -94,12 +120,12 @@ impl<M: Machine> Handle<M> {
         &self,
         request: M::Request,
     ) -> Result<impl Future<Output = Result<M::Reply, Gone>> + use<M>, Refused> {
-        let (sender, reply) = oneshot::channel();
-        self.mail.try_send(Mail::Request(request, sender)).map_err(|error| match error {
+        let (mail, answer) = asking(request);
+        self.mail.try_send(mail).map_err(|error| match error {
             NotSent::Full(_) => Refused::Full,
             NotSent::Closed => Refused::Gone,
         })?;
-        Ok(async { reply.await.map(|(_, reply)| reply).map_err(|_| Gone) })
+        Ok(async { answer.await.map(|(_, reply)| reply).map_err(|_| Gone) })
     }
 
     /// Looks at the machine between two of its steps.
@@ -115,18 +141,17 @@ impl<M: Machine> Handle<M> {
     ) -> Result<T, Gone> {
         let (sender, seen) = oneshot::channel();
         let look = Box::new(move |machine: &M| drop(sender.send(look(machine))));
-        self.post(Mail::Look(look)).await?;
+        self.post(Mail::Look(look))?.await?;
         seen.await.map_err(|_| Gone)
     }
 
-    /// Waits only where there is no room.
-    async fn post(&self, mail: Mail<M>) -> Result<(), Gone> {
-        let sent = match self.mail.try_send(mail) {
-            Ok(()) => true,
-            Err(NotSent::Full(mail)) => self.mail.send(mail).await,
-            Err(NotSent::Closed) => false,
-        };
-        sent.then_some(()).ok_or(Gone)
+    /// Posts a mail at once where there is room; what is returned waits for it elsewhere.
+    fn post(&self, mail: Mail<M>) -> Result<Posted<'_>, Gone> {
+        match self.mail.try_send(mail) {
+            Ok(()) => Ok(Posted(None)),
+            Err(NotSent::Full(mail)) => Ok(Posted(Some(Box::pin(self.mail.send(mail))))),
+            Err(NotSent::Closed) => Err(Gone),
+        }
     }
 
     /// What the machine tells unasked, from now on. A receiver that falls behind is told how many

@@ -10,7 +10,7 @@ use quorate_raft::{Index, Kind, View};
 use quorate_transport::Digest;
 
 use crate::changes::History;
-use crate::command::Command;
+use crate::command::{Command, plain};
 use crate::config::Config;
 use crate::guard::{Panicked, guard};
 use crate::session::{Known, Limits, SessionId, Sessions, Stamp};
@@ -155,6 +155,9 @@ impl<S: StateMachine> Applier<S> {
                 outcome(index, known());
             }
         };
+        if view.kind() == Kind::Normal && view.entries().all(|entry| plain(entry).is_some()) {
+            return self.apply_plain(view, &mut told);
+        }
         let mut group = Vec::with_capacity(view.count());
         let mut index = view.first();
         for entry in view.entries() {
@@ -168,6 +171,50 @@ impl<S: StateMachine> Applier<S> {
         self.flush(&mut group, &mut told)?;
         self.applied = view.last();
         Ok(())
+    }
+
+    /// As any other view, but that nothing need be gathered: no session has a say in it.
+    fn apply_plain(
+        &mut self,
+        view: &View,
+        told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
+    ) -> Result<(), Stop> {
+        let first = view.first();
+        let place = |at: usize| Index(first.0 + at as u64);
+        let mut commands = view.entries().filter_map(plain);
+        let outputs = self.call((first, view.last()), view.count(), &mut commands, place)?;
+        for (at, entry) in view.entries().enumerate() {
+            let output = outputs.get(at);
+            self.note(place(at), entry, DONE, output);
+            told(place(at), &|| Outcome::Done(Bytes::copy_from_slice(output)));
+        }
+        self.outputs = outputs;
+        self.applied = view.last();
+        Ok(())
+    }
+
+    /// The state machine applies `count` commands of these entries, which stand at `place`.
+    fn call(
+        &mut self,
+        (first, last): (Index, Index),
+        count: usize,
+        commands: &mut dyn Iterator<Item = &[u8]>,
+        place: impl Fn(usize) -> Index,
+    ) -> Result<Outputs, Stop> {
+        self.audited = false;
+        let mut outputs = core::mem::take(&mut self.outputs);
+        outputs.clear();
+        outputs.changes = self.history.lend();
+        guard(|| self.state.apply(commands, &mut outputs))
+            .map_err(|Panicked(what)| Stop::Panicked { first, last, what })?;
+        let (commands, count) = (count, outputs.count());
+        if commands != count || outputs.is_astray() {
+            return Err(Stop::Outputs { first, last, outputs: count, commands });
+        }
+        if let Some(changes) = outputs.changes.take() {
+            self.history.give_back(changes, place);
+        }
+        Ok(outputs)
     }
 
     fn one<'a>(
@@ -235,21 +282,9 @@ impl<S: StateMachine> Applier<S> {
         told: &mut impl FnMut(Index, &dyn Fn() -> Outcome),
     ) -> Result<(), Stop> {
         let [first, ..] = &group[..] else { return Ok(()) };
-        let (first, last) = (first.index, group[group.len() - 1].index);
-        self.audited = false;
-        let mut outputs = core::mem::take(&mut self.outputs);
-        outputs.clear();
-        outputs.changes = self.history.lend();
+        let span = (first.index, group[group.len() - 1].index);
         let mut commands = group.iter().map(|fresh| fresh.command);
-        guard(|| self.state.apply(&mut commands, &mut outputs))
-            .map_err(|Panicked(what)| Stop::Panicked { first, last, what })?;
-        let (commands, count) = (group.len(), outputs.count());
-        if commands != count || outputs.is_astray() {
-            return Err(Stop::Outputs { first, last, outputs: count, commands });
-        }
-        if let Some(changes) = outputs.changes.take() {
-            self.history.give_back(changes, |place| group[place].index);
-        }
+        let outputs = self.call(span, group.len(), &mut commands, |place| group[place].index)?;
         for (at, fresh) in group.drain(..).enumerate() {
             let output = outputs.get(at);
             self.note(fresh.index, fresh.entry, DONE, output);
@@ -267,10 +302,12 @@ impl<S: StateMachine> Applier<S> {
 
     /// Adds an entry and what became of it to the digest.
     fn note(&mut self, index: Index, entry: &[u8], kind: u64, output: &[u8]) {
+        // Kinds are few and an entry is far shorter than 256 MiB: one word for all but the bytes.
+        let lengths = (kind << 60) ^ ((entry.len() as u64) << 32) ^ output.len() as u64;
         self.digest.u64(index.0);
-        self.digest.bytes(entry);
-        self.digest.u64(kind);
-        self.digest.bytes(output);
+        self.digest.u64(lengths);
+        self.digest.measured_bytes(entry);
+        self.digest.measured_bytes(output);
     }
 
     /// Begins to walk over everything as it is now: sessions, applied index, digest and state.

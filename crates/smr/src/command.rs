@@ -28,6 +28,11 @@ pub(crate) enum Command<'a> {
     Strange,
 }
 
+/// A command without a session, if the entry is one.
+pub(crate) fn plain(entry: &[u8]) -> Option<&[u8]> {
+    entry.split_first().filter(|(kind, _)| **kind == PLAIN).map(|(_, command)| command)
+}
+
 impl<'a> Command<'a> {
     pub(crate) fn decode(entry: &'a [u8]) -> Self {
         let number = |at: usize| {

@@ -74,6 +74,12 @@ impl Digest {
     /// Adds bytes with their length.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.u64(bytes.len() as u64);
+        self.measured_bytes(bytes);
+    }
+
+    /// Adds bytes whose length is in what was added already: else one run of them could be taken
+    /// for another that ends in zeros.
+    pub fn measured_bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks();
         words.iter().for_each(|word| self.u64(u64::from_le_bytes(*word)));
         if !rest.is_empty() {

@@ -77,8 +77,12 @@ impl<S: System> World<S> {
         let wavers = self.waverer.is_some_and(|(waverer, _)| waverer == node);
         let draws = self.is_on(Fault::Echo) && self.dice(Fault::Echo).below(2) == 0;
         if (draws || wavers) && self.chaos && !masked {
-            self.count(Fault::Echo);
-            self.repeat(node, 1_000_000, false);
+            let number = self.frames;
+            self.frames += 1;
+            if self.choices.happens(Choice::Frame(Fault::Echo), number) {
+                self.count(Fault::Echo);
+                self.repeat(node, 1_000_000, false);
+            }
         }
     }
 
@@ -92,12 +96,8 @@ impl<S: System> World<S> {
             .collect();
         let mut rng = self.dice(Fault::Echo);
         for (from, class, frame) in frames {
-            let (delay, number) = (rng.below(within), self.frames);
-            self.frames += 1;
-            if self.choices.happens(Choice::Frame(Fault::Echo), number) {
-                let sent = self.now;
-                self.push(delay, Event::Deliver { to: node, from, class, frame, sent });
-            }
+            let (delay, sent) = (rng.below(within), self.now);
+            self.push(delay, Event::Deliver { to: node, from, class, frame, sent });
         }
     }
 }
