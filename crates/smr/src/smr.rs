@@ -29,7 +29,7 @@ mod reads;
 mod upkeep;
 
 use apply::Pace;
-use asked::{Asked, Asks, Queue};
+use asked::{Applies, Asked, Asks, Queue};
 
 /// One replica of a state machine.
 #[derive(Clone, Debug)]
@@ -181,9 +181,9 @@ impl<S: StateMachine> Machine for Smr<S> {
             }
         }
         into.u64(self.asks.len() as u64);
-        for waiting in self.waiting.iter() {
-            into.u64(waiting.first.0);
-            into.u64((waiting.count - waiting.outcomes.len()) as u64);
+        for (first, open) in self.waiting.iter() {
+            into.u64(first.0);
+            into.u64(open as u64);
         }
         for (index, _) in self.queries.keys() {
             into.u64(index.0);
@@ -234,8 +234,8 @@ impl<S: StateMachine> Smr<S> {
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_, S>) {
         match request {
             Request::Apply(commands) => {
-                let asked = Asked::Apply { id, count: commands.count() };
-                self.ask(now, asked, raft::Request::Propose(commands.proposals), out);
+                let ask = self.asks.push_apply(id, commands.count());
+                self.request(now, ask, raft::Request::Propose(commands.proposals), out);
             }
             Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
             Request::ReadIndex => self.read(now, id, Duration::ZERO, Asked::Index(id), out),
@@ -322,18 +322,18 @@ impl<S: StateMachine> Smr<S> {
             raft::Reply::Committed { first, .. } => *first,
             _ => Index::ZERO,
         };
-        for ask in ids.iter() {
-            let Some(asked) = self.asks.take(ask) else { continue };
+        let mut next = ids.first;
+        while next <= ids.last {
+            let rest = RequestRange { first: next, last: ids.last };
+            if let Some(applies) = self.asks.take_applies(rest) {
+                next = RequestId(next.0 + applies.len);
+                self.on_applies(applies, &mut first, reply, out);
+                continue;
+            }
+            let asked = self.asks.take(next);
+            next = RequestId(next.0 + 1);
+            let Some(asked) = asked else { continue };
             match (asked, reply) {
-                (Asked::Apply { id, count }, raft::Reply::Committed { .. }) => {
-                    if first > self.applier.applied() {
-                        self.waiting.push(first, id, count);
-                    } else {
-                        // Told late: the outcomes have gone by, and the next are not its own.
-                        out.answer_eager(id, Reply::Unknown);
-                    }
-                    first = Index(first.0 + count as u64);
-                }
                 (Asked::Read { id, query }, raft::Reply::ReadAt { index }) => {
                     self.queries.insert((*index, id.0), (id, query));
                 }
@@ -351,7 +351,7 @@ impl<S: StateMachine> Smr<S> {
                     self.reading -= 1;
                     out.answer_eager(id, refusal(other)); // nothing was done
                 }
-                (Asked::Apply { id, .. } | Asked::Transfer(id) | Asked::Change(id), other) => {
+                (Asked::Transfer(id) | Asked::Change(id), other) => {
                     out.answer_eager(id, refusal(other)); // nothing was done, or nobody knows
                 }
                 (Asked::Tick, _) => {
@@ -371,6 +371,28 @@ impl<S: StateMachine> Smr<S> {
                 (Asked::Compact, _) => self.snapshots.stored(),
             }
         }
+    }
+
+    /// Raft has answered requests about commands; where these are committed, they stand in the log
+    /// from `first` on, which then is what follows them.
+    fn on_applies(
+        &mut self,
+        applies: Applies,
+        first: &mut Index,
+        reply: &raft::Reply,
+        out: Out<'_, S>,
+    ) {
+        let raft::Reply::Committed { .. } = reply else {
+            // Nothing was done, or nobody knows.
+            return applies.ids().for_each(|id| out.answer_eager(id, refusal(reply)));
+        };
+        let (count, applied) = (applies.count.max(1) as u64, self.applier.applied());
+        let passed = (applied.next().0.saturating_sub(first.0)).div_ceil(count);
+        let (late, rest) = applies.split(passed);
+        // Told late: the outcomes have gone by, and the next are not their own.
+        late.ids().for_each(|id| out.answer_eager(id, Reply::Unknown));
+        self.waiting.push(Index(first.0 + count * late.len), rest);
+        *first = Index(first.0 + count * applies.len);
     }
 
     /// Takes a piece of a snapshot in; with the last the state is the snapshot's.
@@ -409,8 +431,8 @@ impl<S: StateMachine> Smr<S> {
             }
         }
         // Their outputs were computed elsewhere.
-        while let Some(waiting) = self.waiting.pop_upto(index) {
-            out.answer_eager(waiting.id, Reply::Unknown);
+        while let Some(id) = self.waiting.pop_upto(index) {
+            out.answer_eager(id, Reply::Unknown);
         }
         self.unreported = true;
         out.emit_eager(Event::Restored { index }); // it is durable here

@@ -89,8 +89,8 @@ impl Shrunk {
     }
 }
 
-/// What is left of a seed's failure, or, where much is left, of that of a later seed that breaks the
-/// same: some hang on more luck than others. With the seed; `None` where it does not fail.
+/// What is left of a seed's failure, or, where much is left, of that of a later seed that breaks
+/// the same: some hang on more luck than others. With the seed; `None` where it does not fail.
 #[allow(clippy::disallowed_methods, reason = "people wait for it: it ends in time")]
 fn shrink_near(
     seed: u64,

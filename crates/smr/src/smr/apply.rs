@@ -121,22 +121,12 @@ impl<S: StateMachine> Smr<S> {
 
     fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
         let waiting = &mut self.waiting;
-        let next = waiting.front().map_or(Index(u64::MAX), |waiting| waiting.first);
+        let next = waiting.first().unwrap_or(Index(u64::MAX));
         let wanted = |index: Index| index >= next;
         let applied = self.applier.apply(view, wanted, |index, outcome| {
-            let Some(front) = waiting.front_mut() else { return };
-            let expected = front.first.0 + front.outcomes.len() as u64;
-            if index.0 < expected {
-                return;
-            }
-            debug_assert!(index.0 == expected, "outcomes come without a gap");
-            front.outcomes.push(outcome);
-            if front.outcomes.len() == front.count
-                && let Some(done) = waiting.pop()
-            {
+            if let Some((id, first, outcomes)) = waiting.tell(index, outcome) {
                 // Durable here and on a majority by now.
-                let reply = Reply::Applied { first: done.first, outcomes: done.outcomes };
-                out.answer_eager(done.id, reply);
+                out.answer_eager(id, Reply::Applied { first, outcomes });
             }
         });
         if let Err(stop) = applied {
