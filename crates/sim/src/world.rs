@@ -19,6 +19,8 @@ use crate::node::{Life, Node};
 mod ask;
 mod calm;
 mod echo;
+#[cfg(test)]
+mod judged;
 mod step;
 mod strike;
 
