@@ -22,13 +22,15 @@ const SECOND: u64 = 1_000_000_000;
 /// sort of choices is cut: coarsely first, for a smaller run is a quicker one.
 const ROUNDS: &[(u32, usize)] =
     &[(1, 4), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
-/// How often in a row a half of everything is left out in vain, while much is left and later: a
-/// rare failure comes back once in a hundred tries. And what is much, and what is few enough.
-const HALVES_MAX: (u32, u32) = (800, 60);
+/// How often in a row a half of everything is left out in vain: while much is left until four fifths
+/// of the time are over, for a rare failure comes back once in a thousand tries; and later. And
+/// what is much, and what is few enough.
+const HALVES_MAX: u32 = 60;
 const MUCH: usize = 100;
 const FEW: usize = 40;
-/// Nobody asks for less.
+/// Nobody asks for less; and few enough for a fifth of the time.
 const LEAST: usize = 1;
+const SMALL: usize = 10;
 /// Violations of these are of something that does not come to pass: nodes that are not there, or
 /// nobody asking, would break them for another reason.
 const LIVENESS: &[&str] = &["R29", "R30", "X3", "AC4", "AC5", "F1", "F2", "F4", "E3", "E4", "E7"];
@@ -158,7 +160,7 @@ pub(super) fn shrink(
     let mut search = Search {
         seed,
         run,
-        is_late: || begun.elapsed() >= time_max,
+        is_late: |fifths| begun.elapsed() >= time_max * fifths / 5,
         liveness: is_liveness(what),
         threads,
         id: id(what),
@@ -193,6 +195,7 @@ pub(super) fn limited(
 struct Search<'a, F, L> {
     seed: u64,
     run: &'a F,
+    /// So many fifths of the time are over.
     is_late: L,
     /// The invariant that breaks.
     id: String,
@@ -209,7 +212,7 @@ struct Search<'a, F, L> {
     tries: u32,
 }
 
-impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     /// Leaves out what can be, until nothing more can, or time is up. What cannot go under this
     /// luck may go under another: there is more patience in every round.
     fn all(&mut self) {
@@ -219,7 +222,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
             self.keep(limits, 1);
         }
         let mut round = 0;
-        while round < ROUNDS.len() && self.taken.len() > LEAST && !(self.is_late)() {
+        while round < ROUNDS.len() && self.taken.len() > LEAST && !self.is_enough() {
             let before = (self.taken.len(), self.limits.absent.len());
             if round == 0 {
                 self.halves();
@@ -230,6 +233,10 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
             let same = (self.taken.len(), self.limits.absent.len()) == before;
             round = if same { round + 1 } else { 0 };
         }
+    }
+
+    fn is_enough(&self) -> bool {
+        (self.is_late)(if self.taken.len() <= SMALL { 1 } else { 5 })
     }
 
     /// Keeps the limits if the same invariant still breaks, under this luck or so many others.
@@ -246,7 +253,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
 
     /// Tries some limits at the same time, and keeps the first under which the invariant breaks.
     fn keep_one(&mut self, some: &[Limits]) -> bool {
-        if (self.is_late)() {
+        if (self.is_late)(5) {
             return false;
         }
         self.tries += some.len() as u32;
@@ -263,13 +270,21 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
         false
     }
 
-    /// Leaves out a half of everything at random, under any luck, as long as that succeeds now and
-    /// then: a long run becomes a short one, of which many more can be tried.
+    /// Leaves out a half of everything at random, and now and then some kinds of fault altogether,
+    /// under any luck, as long as that succeeds now and then: a long run becomes a short one, of
+    /// which many more can be tried.
     fn halves(&mut self) {
         let mut failures = 0;
-        let most = |left: usize| if left > MUCH { HALVES_MAX.0 } else { HALVES_MAX.1 };
-        while failures < most(self.taken.len()) && self.taken.len() > FEW && !(self.is_late)() {
+        while self.taken.len() > FEW && !(self.is_late)(4) {
+            if failures >= HALVES_MAX && self.taken.len() <= MUCH {
+                break;
+            }
             let mut limits = self.limits.clone();
+            if self.dice.below(2) == 0 {
+                let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
+                let kinds = kinds.filter(|kind| !self.limits.masked.contains(kind));
+                limits.masked.extend(kinds.filter(|_| self.dice.chance_ppm(300_000)));
+            }
             for choice in self.kinds() {
                 let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
                 let share = shares[self.dice.below(6) as usize];
@@ -303,7 +318,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> bool> Search<'_, F, L> {
     fn choices(&mut self, choice: Choice, patience: u32, pieces: usize) {
         let mut left = self.left(choice);
         let mut chunk = left.len();
-        while chunk > 0 && chunk >= left.len() / pieces && !(self.is_late)() {
+        while chunk > 0 && chunk >= left.len() / pieces && !(self.is_late)(5) {
             let mut at = 0;
             while at < left.len() {
                 let end = (at + chunk).min(left.len());
