@@ -22,9 +22,9 @@ const SECOND: u64 = 1_000_000_000;
 /// sort of choices is cut: coarsely first, for a smaller run is a quicker one.
 const ROUNDS: &[(u32, usize)] =
     &[(1, 4), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
-/// How often in a row a half of everything is left out in vain: while much is left until four fifths
-/// of the time are over, for a rare failure comes back once in a thousand tries; and later. And
-/// what is much, and what is few enough.
+/// How often in a row a half of everything is left out in vain; as long as much is left, that goes
+/// on for four fifths of the time, for a rare failure comes back once in a thousand tries. And what
+/// is much, and what is few enough.
 const HALVES_MAX: u32 = 60;
 const MUCH: usize = 100;
 const FEW: usize = 40;
