@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use quorate_transport::{Digest, NodeId, Outbox, Rename, RequestId, Ticket, Time};
+use quorate_transport::{Digest, Incarnation, NodeId, Outbox, Rename, RequestId, Ticket, Time};
 
 use crate::message::Message;
 use crate::record::Record;
@@ -28,6 +28,8 @@ enum Answer {
 #[derive(Clone, Debug)]
 struct Part {
     node: NodeId,
+    /// The latest of its lives that was heard when the transaction began.
+    heard: Incarnation,
     payload: Bytes,
     answer: Answer,
 }
@@ -85,6 +87,7 @@ impl Drive {
         into.u64(self.wait.as_nanos() as u64);
         for part in &self.parts {
             into.u64(rename.node(part.node).0);
+            into.u64(part.heard.0);
             into.u64(part.answer as u64);
             into.bytes(&part.payload);
         }
@@ -109,7 +112,10 @@ impl TwoPhaseCommit {
             TxnId { node: self.me.node, incarnation: self.me.incarnation, counter: self.next };
         self.next += 1;
         self.stats.begun += 1;
-        let part = |(node, payload)| Part { node, payload, answer: Answer::None };
+        let part = |(node, payload)| {
+            let heard = self.heard.get(&node).copied().unwrap_or_default();
+            Part { node, heard, payload, answer: Answer::None }
+        };
         let parts: Vec<_> = parts.into_iter().map(part).collect();
         let until = now + self.config.prepare_timeout;
         let wait = self.config.resend_after;
@@ -164,9 +170,11 @@ impl TwoPhaseCommit {
         let Some(drive) = self.drives.get(&txn) else { return };
         let peers: Vec<_> = drive.parts.iter().map(|part| part.node).collect();
         let asked = drive.parts.iter().filter(|part| part.answer == Answer::None);
-        let asked: Vec<_> = asked.map(|part| (part.node, part.payload.clone())).collect();
-        for (node, payload) in asked {
-            let prepare = Message::Prepare { txn, cut: self.cut, peers: peers.clone(), payload };
+        let asked: Vec<_> =
+            asked.map(|part| (part.node, part.heard, part.payload.clone())).collect();
+        for (node, heard, payload) in asked {
+            let (cut, peers) = (self.cut, peers.clone());
+            let prepare = Message::Prepare { txn, cut, heard, peers, payload };
             // Eager: before the decision there is nothing to remember, a crash aborts.
             self.tell(Ticket::ZERO, node, prepare, out);
         }
@@ -310,7 +318,8 @@ impl TwoPhaseCommit {
     }
 
     pub(crate) fn replay_decided(&mut self, at: Ticket, txn: TxnId, voters: Vec<NodeId>) {
-        let part = |node| Part { node, payload: Bytes::new(), answer: Answer::Yes };
+        let heard = Incarnation::default(); // nobody is asked to prepare any more
+        let part = |node| Part { node, heard, payload: Bytes::new(), answer: Answer::Yes };
         let parts = voters.into_iter().map(part).collect();
         let (phase, wait) = (Phase::Committed(at), self.config.resend_after);
         let drive = Drive { parts, phase, due: Time::ZERO, wait };

@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use quorate_transport::{Attachment, Class, Decoder, Encoder, NodeId, Wire, WireError};
+use quorate_transport::{
+    Attachment, Class, Decoder, Encoder, Incarnation, NodeId, Wire, WireError,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::NODES_MAX;
@@ -19,6 +21,9 @@ pub enum Message {
         /// Every transaction of this coordinator's life before this one is decided: a prepare for
         /// one of them is an echo.
         cut: u64,
+        /// The latest life of the receiver that the coordinator had heard when the transaction
+        /// began: if it is the present one, no former one can have voted.
+        heard: Incarnation,
         /// All who take part, for those in doubt to ask.
         peers: Vec<NodeId>,
         /// What the application is to prepare.
@@ -60,7 +65,7 @@ pub enum Message {
 
 #[derive(Serialize, Deserialize)]
 enum Head {
-    Prepare { txn: TxnId, cut: u64, peers: Vec<NodeId> },
+    Prepare { txn: TxnId, cut: u64, heard: Incarnation, peers: Vec<NodeId> },
     Voted { txn: TxnId, vote: Vote },
     Commit { txn: TxnId },
     Abort { txn: TxnId },
@@ -92,8 +97,9 @@ impl Wire for Message {
 
     fn encode(&self, to: &mut Encoder<'_>) {
         match self {
-            Self::Prepare { txn, cut, peers, payload } => {
-                to.value(&Head::Prepare { txn: *txn, cut: *cut, peers: peers.clone() });
+            Self::Prepare { txn, cut, heard, peers, payload } => {
+                let (txn, cut, heard, peers) = (*txn, *cut, *heard, peers.clone());
+                to.value(&Head::Prepare { txn, cut, heard, peers });
                 to.attach(Attachment::new(payload.clone()));
             }
             Self::Voted { txn, vote } => to.value(&Head::Voted { txn: *txn, vote: *vote }),
@@ -110,9 +116,9 @@ impl Wire for Message {
             Head::Prepare { peers, .. } if peers.len() > NODES_MAX => {
                 return Err(WireError::Rule { field: "peers", rule: "are at most 64" });
             }
-            Head::Prepare { txn, cut, peers } => {
+            Head::Prepare { txn, cut, heard, peers } => {
                 let payload = from.attachment()?.bytes().clone();
-                Self::Prepare { txn, cut, peers, payload }
+                Self::Prepare { txn, cut, heard, peers, payload }
             }
             Head::Voted { txn, vote } => Self::Voted { txn, vote },
             Head::Commit { txn } => Self::Commit { txn },

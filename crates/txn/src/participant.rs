@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use quorate_transport::{Digest, NodeId, Outbox, Rename, RequestId, Ticket, Time};
+use quorate_transport::{Digest, Incarnation, NodeId, Outbox, Rename, RequestId, Ticket, Time};
 
 use crate::config::NODES_MAX;
 use crate::message::Message;
@@ -37,6 +37,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     cut: u64,
+    /// A former life may have voted as well, and read-only, of which nothing is left.
+    again: bool,
     peers: Vec<NodeId>,
     payload: Bytes,
     phase: Phase,
@@ -77,7 +79,7 @@ impl Held {
         };
         if bound {
             let (peers, payload) = (self.peers.clone(), self.payload.clone());
-            out.persist(Record::Prepared { txn, cut: self.cut, peers, payload });
+            out.persist(Record::Prepared { txn, cut: self.cut, again: self.again, peers, payload });
         }
         if let Some(record) = more {
             out.persist(record);
@@ -86,6 +88,7 @@ impl Held {
 
     pub(crate) fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
         into.u64(self.cut);
+        into.bool(self.again);
         for peer in &self.peers {
             into.u64(rename.node(*peer).0);
         }
@@ -109,11 +112,12 @@ impl TwoPhaseCommit {
         &mut self,
         now: Time,
         txn: TxnId,
-        cut: u64,
+        (cut, heard): (u64, Incarnation),
         peers: Vec<NodeId>,
         payload: Bytes,
         out: &mut Outbox<Self>,
     ) {
+        let again = heard != self.me.incarnation;
         let sound = peers.contains(&self.me.node)
             && peers.len() <= NODES_MAX
             && payload.len() <= self.config.payload_bytes_max
@@ -156,7 +160,7 @@ impl TwoPhaseCommit {
                 // Eager: nothing has been promised.
                 out.emit_eager(Event::Prepare { txn, payload: payload.clone() });
                 let phase = Phase::Voting;
-                let held = Held { cut, peers, payload, phase, due, wait, rounds: 0 };
+                let held = Held { cut, again, peers, payload, phase, due, wait, rounds: 0 };
                 self.held.insert(txn, held);
                 self.timers.set(due, Role::Participant, txn);
             }
@@ -178,8 +182,9 @@ impl TwoPhaseCommit {
         };
         self.timers.clear(held.due, Role::Participant, txn);
         if vote == Vote::Yes {
-            let (cut, peers, payload) = (held.cut, held.peers.clone(), held.payload.clone());
-            let ticket = out.persist(Record::Prepared { txn, cut, peers, payload });
+            let Held { cut, again, .. } = *held;
+            let (peers, payload) = (held.peers.clone(), held.payload.clone());
+            let ticket = out.persist(Record::Prepared { txn, cut, again, peers, payload });
             held.phase = Phase::Prepared(ticket);
             (held.wait, held.rounds) = (self.config.inquire_after, 0);
             held.due = now + held.wait;
@@ -271,7 +276,9 @@ impl TwoPhaseCommit {
 
     /// Cooperative termination [Skeen 1981]: another participant is in doubt. What was aborted here
     /// may have been committed all the same, without this node: where a former life has voted
-    /// read-only, of which nothing is left. So only a first life frees others by an abort.
+    /// read-only, of which nothing is left. So nobody is freed by an abort here unless the
+    /// transaction began when this life had been heard; of one that is closed and was not refused
+    /// that is not remembered, and only a first life is sure.
     pub(crate) fn on_peer_inquire(&mut self, from: NodeId, txn: TxnId, out: &mut Outbox<Self>) {
         let uncertain = Message::Uncertain { txn };
         let first_life = self.me.incarnation.life() <= 1;
@@ -287,14 +294,15 @@ impl TwoPhaseCommit {
             };
             return self.tell(after, from, answer, out);
         };
+        let again = held.again && !first_life;
         match held.phase {
             Phase::Prepared(_) => self.tell(Ticket::ZERO, from, uncertain, out),
             Phase::Committed(ticket) => self.tell(ticket, from, Message::Commit { txn }, out),
-            Phase::Aborted { past, .. } if first_life || past == Past::Refused => {
+            Phase::Aborted { past, .. } if !again || past == Past::Refused => {
                 self.tell(out.last(), from, Message::Abort { txn }, out);
             }
             Phase::Aborted { .. } => self.tell(Ticket::ZERO, from, uncertain, out),
-            Phase::Voting if !first_life => self.tell(Ticket::ZERO, from, uncertain, out),
+            Phase::Voting if again => self.tell(Ticket::ZERO, from, uncertain, out),
             Phase::Voting if held.peers.contains(&from) => {
                 // Not bound yet: it can refuse for good, and so free the other.
                 self.timers.clear(held.due, Role::Participant, txn);
@@ -343,11 +351,11 @@ impl TwoPhaseCommit {
 
     pub(crate) fn replay_participant(&mut self, at: Ticket, record: Record) {
         match record {
-            Record::Prepared { txn, cut, peers, payload } => {
+            Record::Prepared { txn, cut, again, peers, payload } => {
                 self.seen.entry(txn.node).or_default().advance(txn, cut);
                 let (due, wait) = (Time::ZERO, self.config.inquire_after);
                 let phase = Phase::Prepared(at);
-                let held = Held { cut, peers, payload, phase, due, wait, rounds: 0 };
+                let held = Held { cut, again, peers, payload, phase, due, wait, rounds: 0 };
                 // A checkpoint may repeat it: what is known of it since stands.
                 self.held.entry(txn).or_insert(held);
             }

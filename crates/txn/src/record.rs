@@ -21,6 +21,8 @@ pub enum Record {
         txn: TxnId,
         /// Its coordinator's cut, as the prepare had it.
         cut: u64,
+        /// A former life may have voted as well.
+        again: bool,
         /// All who take part.
         peers: Vec<NodeId>,
         /// What the application prepared.
@@ -82,6 +84,7 @@ enum Head {
     Prepared {
         txn: TxnId,
         cut: u64,
+        again: bool,
         peers: Vec<NodeId>,
     },
     Committed {
@@ -117,8 +120,8 @@ enum Head {
 impl Wire for Record {
     fn encode(&self, to: &mut Encoder<'_>) {
         match self.clone() {
-            Self::Prepared { txn, cut, peers, payload } => {
-                to.value(&Head::Prepared { txn, cut, peers });
+            Self::Prepared { txn, cut, again, peers, payload } => {
+                to.value(&Head::Prepared { txn, cut, again, peers });
                 to.attach(Attachment::new(payload));
             }
             Self::Committed { txn, order } => to.value(&Head::Committed { txn, order }),
@@ -140,9 +143,9 @@ impl Wire for Record {
             {
                 return Err(WireError::Rule { field: "nodes", rule: "are at most 64" });
             }
-            Head::Prepared { txn, cut, peers } => {
+            Head::Prepared { txn, cut, again, peers } => {
                 let payload = from.attachment()?.bytes().clone();
-                Self::Prepared { txn, cut, peers, payload }
+                Self::Prepared { txn, cut, again, peers, payload }
             }
             Head::Committed { txn, order } => Self::Committed { txn, order },
             Head::Aborted { txn, order } => Self::Aborted { txn, order },

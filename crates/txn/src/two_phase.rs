@@ -3,7 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_transport::{Digest, Input, Machine, NodeId, Outbox, Rename, Start, Ticket, Time};
+use quorate_transport::{
+    Digest, Incarnation, Input, Machine, NodeId, Outbox, Peer, Rename, Start, Ticket, Time,
+};
 
 use crate::config::Config;
 use crate::coordinator::Drive;
@@ -29,6 +31,8 @@ pub struct TwoPhaseCommit {
     pub(crate) drives: BTreeMap<TxnId, Drive>,
     pub(crate) held: BTreeMap<TxnId, Held>,
     pub(crate) seen: BTreeMap<NodeId, Seen>,
+    /// The latest life of each node that was heard; its own as well.
+    pub(crate) heard: BTreeMap<NodeId, Incarnation>,
     pub(crate) timers: Timers,
     /// Messages of this node to itself, each with what must be durable first.
     loopback: BTreeMap<(Ticket, u64), Message>,
@@ -85,6 +89,13 @@ impl TwoPhaseCommit {
         }
     }
 
+    fn hear(&mut self, from: Peer) {
+        if self.config.nodes.contains(&from.node) {
+            let heard = self.heard.entry(from.node).or_default();
+            *heard = from.incarnation.max(*heard);
+        }
+    }
+
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Outbox<Self>) {
         if !self.config.nodes.contains(&from) {
             self.stats.ignored += 1;
@@ -92,8 +103,8 @@ impl TwoPhaseCommit {
         }
         let mine = message.txn().node == self.me.node;
         match message {
-            Message::Prepare { txn, cut, peers, payload } if txn.node == from => {
-                self.on_prepare(now, txn, cut, peers, payload, out);
+            Message::Prepare { txn, cut, heard, peers, payload } if txn.node == from => {
+                self.on_prepare(now, txn, (cut, heard), peers, payload, out);
             }
             Message::Voted { txn, vote } if mine => self.on_voted(now, from, txn, vote, out),
             Message::Ack { txn } if mine => self.on_ack(from, txn, out),
@@ -165,6 +176,7 @@ impl Machine for TwoPhaseCommit {
             drives: BTreeMap::new(),
             held: BTreeMap::new(),
             seen: BTreeMap::new(),
+            heard: BTreeMap::from([(start.node, start.incarnation)]),
             timers: Timers::default(),
             loopback: BTreeMap::new(),
             told_itself: 0,
@@ -194,7 +206,10 @@ impl Machine for TwoPhaseCommit {
             Input::Timer => self.on_timer(now, out),
             // What this node tells itself never leaves it.
             Input::Message { from, .. } if from.node == self.me.node => self.stats.ignored += 1,
-            Input::Message { from, message } => self.on_message(now, from.node, message, out),
+            Input::Message { from, message } => {
+                self.hear(from);
+                self.on_message(now, from.node, message, out);
+            }
             Input::Durable { upto } => self.durable = upto,
             Input::Checkpoint { before } => self.checkpoint(before, out),
             Input::Request { id, request } => match request {
@@ -228,6 +243,10 @@ impl Machine for TwoPhaseCommit {
         for (node, seen) in &self.seen {
             into.u64(rename.node(*node).0);
             seen.digest(into);
+        }
+        for (node, life) in &self.heard {
+            into.u64(rename.node(*node).0);
+            into.u64(life.0);
         }
         for ((after, _), message) in &self.loopback {
             into.u64(after.0);

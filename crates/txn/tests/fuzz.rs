@@ -19,7 +19,13 @@ fn messages() -> Vec<Message> {
     let txn = TxnId { node: NodeId(2), incarnation: Incarnation(300), counter: 70_000 };
     let peers = [1, 2, 3].map(NodeId).to_vec();
     vec![
-        Message::Prepare { txn, cut: 60_000, peers, payload: Bytes::from_static(b"payload") },
+        Message::Prepare {
+            txn,
+            cut: 60_000,
+            heard: txn.incarnation,
+            peers,
+            payload: Bytes::from_static(b"payload"),
+        },
         Message::Voted { txn, vote: Vote::ReadOnly },
         Message::Commit { txn },
         Message::Abort { txn },
@@ -36,7 +42,7 @@ fn records() -> Vec<Record> {
     let (committed, refused) = (vec![7, 9], vec![8]);
     let (node, incarnation, order) = (txn.node, txn.incarnation, Ticket(9));
     vec![
-        Record::Prepared { txn, cut: 1, peers: nodes.clone(), payload },
+        Record::Prepared { txn, cut: 1, again: true, peers: nodes.clone(), payload },
         Record::Committed { txn, order },
         Record::Aborted { txn, order },
         Record::Refused { txn },

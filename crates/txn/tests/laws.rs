@@ -25,7 +25,8 @@ fn message(rng: &mut Rng) -> Message {
         0..3 => {
             let peers = (1..=rng.between(1, 5)).map(NodeId).collect();
             let cut = rng.below(4);
-            Message::Prepare { txn, cut, peers, payload: Bytes::from_static(b"x") }
+            let heard = Incarnation(rng.below(3));
+            Message::Prepare { txn, cut, heard, peers, payload: Bytes::from_static(b"x") }
         }
         3 | 4 => Message::Voted { txn, vote: vote(rng) },
         5 => Message::Commit { txn },

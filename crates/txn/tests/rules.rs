@@ -30,7 +30,13 @@ fn txn(incarnation: u64, counter: u64) -> TxnId {
 }
 
 fn prepare(txn: TxnId, cut: u64) -> Message {
-    Message::Prepare { txn, cut, peers: vec![N2, N3], payload: Bytes::from_static(b"work") }
+    heard_prepare(txn, cut, 1)
+}
+
+/// When it began, this life of the receiver had been heard.
+fn heard_prepare(txn: TxnId, cut: u64, heard: u64) -> Message {
+    let (heard, payload) = (Incarnation(heard), Bytes::from_static(b"work"));
+    Message::Prepare { txn, cut, heard, peers: vec![N2, N3], payload }
 }
 
 /// Node 1 has begun one over nodes 2 and 3, both of which have been asked.
@@ -113,6 +119,58 @@ fn who_may_have_voted_read_only_in_a_former_life_frees_nobody_by_an_abort() {
         let told: Vec<_> = stage.wire().iter().map(|flight| flight.message.clone()).collect();
         assert_eq!(told, [Message::Uncertain { txn }], "after {second:?}");
     }
+}
+
+#[test]
+fn who_was_heard_before_the_transaction_began_frees_others_in_any_life() {
+    for bound in [false, true] {
+        let (mut stage, _) = asked();
+        stage.lose(|_| true);
+        stage.crash(N2, Crash::Power);
+        stage.start(N2);
+        let txn = txn(1, 2);
+        stage.inject(N1, N2, heard_prepare(txn, 1, 2));
+        if bound {
+            vote(&mut stage, N2, txn, Vote::Yes);
+            stage.sync(N2);
+            stage.inject(N1, N2, Message::Abort { txn });
+            stage.sync(N2);
+            stage.crash(N2, Crash::Power); // it is known of the vote in the journal as well
+            stage.start(N2);
+        }
+        stage.sync(N2);
+        stage.lose(|_| true);
+        stage.inject(N3, N2, Message::Inquire { txn });
+        stage.sync(N2);
+        let told: Vec<_> = stage.wire().iter().map(|flight| (flight.to, &flight.message)).collect();
+        assert!(told.contains(&(N3, &Message::Abort { txn })), "bound {bound}: {told:?}");
+    }
+}
+
+#[test]
+fn a_prepare_says_which_life_was_heard_when_the_transaction_began() {
+    let mut stage = stage_with(|_| {});
+    let heard = |stage: &Stage| {
+        let of = |message: &Message| match message {
+            Message::Prepare { heard, .. } => Some(heard.0),
+            _ => None,
+        };
+        stage.wire().iter().filter_map(|flight| of(&flight.message)).collect::<Vec<_>>()
+    };
+    stage.request(N1, Request::Begin { parts: parts(&[N2]) });
+    assert_eq!(heard(&stage), [0], "nobody was heard");
+    stage.run();
+    vote(&mut stage, N2, txn(1, 1), Vote::No);
+    stage.run();
+    stage.request(N1, Request::Begin { parts: parts(&[N2]) });
+    assert_eq!(heard(&stage), [1]);
+    stage.lose(|_| true);
+    stage.crash(N2, Crash::Power);
+    stage.start(N2);
+    stage.inject(N2, N1, Message::Uncertain { txn: txn(1, 1) });
+    stage.advance(std::time::Duration::from_secs(1));
+    stage.timer(N1);
+    assert!(heard(&stage).iter().all(|heard| *heard == 1), "sent again, it says the same");
 }
 
 #[test]
@@ -286,6 +344,7 @@ fn what_breaks_a_limit_is_refused_by_name() {
         Message::Prepare {
             txn: TxnId { node: N3, incarnation: Incarnation(1), counter: 1 },
             cut: 1,
+            heard: Incarnation(1),
             peers: vec![N2],
             payload: Bytes::new(),
         },
