@@ -21,11 +21,10 @@ const SECOND: u64 = 1_000_000_000;
 /// How often another luck is tried where something cannot be left out, and into how many pieces a
 /// sort of choices is cut: coarsely first, for a smaller run is a quicker one.
 const ROUNDS: &[(u32, usize)] =
-    &[(1, 4), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
-/// How often in a row a half of everything is left out in vain; as long as much is left, that goes
-/// on for four fifths of the time, for a rare failure comes back once in a thousand tries. And what
-/// is much, and what is few enough.
-const HALVES_MAX: u32 = 60;
+    &[(1, 64), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
+/// How often in a row a half of everything is left out in vain, while much is left and later: a
+/// rare failure comes back once in some hundred tries. And what is much, and what is few enough.
+const HALVES_MAX: (u32, u32) = (400, 60);
 const MUCH: usize = 100;
 const FEW: usize = 40;
 /// Nobody asks for less; and few enough for a fifth of the time.
@@ -275,10 +274,8 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     /// which many more can be tried.
     fn halves(&mut self) {
         let mut failures = 0;
-        while self.taken.len() > FEW && !(self.is_late)(4) {
-            if failures >= HALVES_MAX && self.taken.len() <= MUCH {
-                break;
-            }
+        let most = |left: usize| if left > MUCH { HALVES_MAX.0 } else { HALVES_MAX.1 };
+        while failures < most(self.taken.len()) && self.taken.len() > FEW && !(self.is_late)(4) {
             let mut limits = self.limits.clone();
             if self.dice.below(2) == 0 {
                 let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
