@@ -891,7 +891,8 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         patience -= 1;
         world.run(world.now() + SECOND)?;
     }
-    let answered = world.system.check_answered(world, &core);
+    let broken = |world: &World<Group>, what| Violation { at: world.now(), node: NodeId(0), what };
+    world.system.check_answered(world, &core).map_err(|what| broken(world, what))?;
     world.system.rests = false;
     world.run(world.now() + 2 * SECOND)?;
     let mut core_served = 0;
@@ -903,6 +904,10 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         if core_served >= 5 {
             break;
         }
+    }
+    if core_served < 5 {
+        let what = format!("R29 {core:?} served {core_served} operations in two seconds");
+        return Err(broken(world, what));
     }
     world.calm();
     if world.system.operator == Operator::Rests {
@@ -921,12 +926,7 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         patience -= 1;
         world.run(world.now() + SECOND)?;
     }
-    let at = world.now();
-    let broken = |what| Violation { at, node: NodeId(0), what };
-    answered.map_err(broken)?;
-    if core_served < 5 {
-        return Err(broken(format!("R29 {core:?} served {core_served} operations in two seconds")));
-    }
+    let broken = |what| broken(world, what);
     if served < 10 {
         return Err(broken(format!("R29 {served} operations were served in two calm seconds")));
     }

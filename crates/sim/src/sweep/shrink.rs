@@ -349,13 +349,19 @@ fn is_liveness(what: &str) -> bool {
 }
 
 /// What names the failure: the id of the invariant; of liveness, and where there is no id, all the
-/// words, for one id has many ways to fail. Numbers do not count.
+/// words, for one id has many ways to fail. Numbers do not count, nor do lists in brackets.
 fn id(what: &str) -> String {
     let first = what.split([' ', ':', ',']).next().unwrap_or_default();
     if first.ends_with(|c: char| c.is_ascii_digit()) && first != "R29" {
         return first.to_owned();
     }
-    what.chars().filter(|c| !c.is_ascii_digit()).collect()
+    let mut listed = false;
+    let counts = |c: &char| {
+        let outside = !listed && *c != '[';
+        listed = (listed || *c == '[') && *c != ']';
+        outside && !c.is_ascii_digit()
+    };
+    what.chars().filter(counts).collect()
 }
 
 #[cfg(test)]
@@ -394,6 +400,17 @@ mod tests {
         run.nodes = 3;
         run.taken = choices.taken().to_vec();
         run
+    }
+
+    #[test]
+    fn a_failure_is_named_by_its_id_or_its_words() {
+        assert_eq!(id("R1 two leaders of term 9"), "R1");
+        assert_eq!(
+            id("R29 [n1, n3] served 0 operations"),
+            id("R29 [n2, n4, n5] served 3 operations")
+        );
+        assert_ne!(id("R29 [n1] served 0 operations"), id("R29 a node did not come back"));
+        assert_eq!(id("law 8: n1 has not answered"), id("law 8: n2 has not answered"));
     }
 
     /// Seed 3 breaks where all strikes happen, seed 4 another invariant, seed 6 where one happens.
