@@ -286,7 +286,13 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
                 let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
                 let share = shares[self.dice.below(6) as usize];
                 let mut only = self.left(choice);
-                only.retain(|_| self.dice.chance_ppm(share));
+                if self.dice.below(2) == 0 {
+                    // What is latest matters most.
+                    let end = only.len() as u64;
+                    only.drain(..self.dice.between(end / 4, end) as usize);
+                } else {
+                    only.retain(|_| self.dice.chance_ppm(share));
+                }
                 limits.only.insert(choice, only.into_iter().collect());
             }
             limits.salt = 1 + self.dice.below(1 << 32);
