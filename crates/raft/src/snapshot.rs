@@ -224,6 +224,8 @@ impl Raft {
             }
             !gone
         });
+        // Those beyond it may be of an earlier term than it is, and overtaken by that.
+        self.resolve_pending(out);
         self.begin_restore(out);
         if self.leader == Some(arrived.from) {
             let ack = Message::Appended { term: self.term, matched: index };

@@ -424,6 +424,33 @@ fn row_24_who_proposed_what_was_replaced_is_told_though_nothing_else_is_proposed
 }
 
 #[test]
+fn row_24_who_proposed_what_a_snapshot_overtook_is_told_though_the_group_rests() {
+    let mut stage = led_by(3, N1);
+    stage.isolate(N1);
+    let lost = ["one", "two", "three"].map(|command| {
+        let id = propose(&mut stage, N1, command);
+        stage.sync(N1);
+        id
+    });
+    stage.advance(Duration::from_millis(900));
+    elect(&mut stage, N2);
+    stage.run();
+    compact(&mut stage, N2, "state");
+    stage.heal();
+    for _ in 0..4 {
+        stage.advance(Duration::from_millis(200));
+        stage.timer(N2);
+        stage.run();
+    }
+    assert_eq!(log(&stage, N1), [""; 0], "all of it is the snapshot");
+    // Of the first, whose place is in the snapshot, this node cannot know; the others are beyond.
+    let replaced = Reply::Rejected(Rejection::Replaced);
+    for (id, want) in lost.iter().zip([Reply::Unknown, replaced.clone(), replaced]) {
+        assert_eq!(stage.answer(N1, *id), Some(&want), "{id}");
+    }
+}
+
+#[test]
 fn row_35_a_node_that_was_away_does_not_raise_the_term() {
     let mut stage = led_by(3, N1);
     stage.isolate(N3);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_transport::NodeId;
+use quorate_transport::{NodeId, Rng};
 
 use crate::nemesis::Fault;
 
@@ -36,6 +36,15 @@ pub(crate) struct Limits {
     pub(crate) salt: u64,
     /// A run is over then, in nanoseconds of true time, whatever has happened.
     pub(crate) until: Option<u64>,
+    /// The calm comes then at the latest, in nanoseconds of true time.
+    pub(crate) calm_at: Option<u64>,
+    /// Faults strike so many times as often; 0 is the usual.
+    pub(crate) hurry: u64,
+    /// Only so much of what was drawn happens, in a million: of strikes, of operations, of what
+    /// befalls single frames.
+    pub(crate) shares: Option<[u32; 3]>,
+    /// A run is over when more than so much has happened.
+    pub(crate) most: Option<usize>,
     /// Runs write down what happened.
     pub(crate) record: bool,
 }
@@ -56,6 +65,13 @@ impl Limits {
 
 thread_local! {
     static LIMITS: RefCell<Limits> = RefCell::default();
+    /// What happened in the last run that is over, where it was written down.
+    static TAKEN: RefCell<Vec<(Choice, u64)>> = RefCell::default();
+}
+
+/// What happened in this thread's last run: also where it ended in a panic.
+pub(crate) fn last_taken() -> Vec<(Choice, u64)> {
+    TAKEN.take()
 }
 
 /// Sets what this thread's runs leave out from now on.
@@ -81,12 +97,30 @@ impl Default for Choices {
     }
 }
 
+impl Drop for Choices {
+    fn drop(&mut self) {
+        if self.limits.record {
+            TAKEN.set(std::mem::take(&mut self.taken));
+        }
+    }
+}
+
 impl Choices {
     /// Whether what was drawn happens; `number` is its place among all of its kind.
     pub fn happens(&mut self, choice: Choice, number: u64) -> bool {
         let Self { limits, taken } = self;
         if limits.only.get(&choice).is_some_and(|only| !only.contains(&number)) {
             return false;
+        }
+        if let Some(shares) = limits.shares {
+            let (share, sort) = match choice {
+                Choice::Strike => (shares[0], 0),
+                Choice::Ask => (shares[1], 1),
+                Choice::Frame(fault) => (shares[2], 2 + fault as u64),
+            };
+            if !Rng::new(limits.salt).fork(sort).fork(number).chance_ppm(share) {
+                return false;
+            }
         }
         if let Choice::Frame(fault) = choice
             && limits.masked.contains(&fault)
@@ -109,6 +143,11 @@ impl Choices {
     #[must_use]
     pub fn taken(&self) -> &[(Choice, u64)] {
         &self.taken
+    }
+
+    /// More has happened than is of use.
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.limits.most.is_some_and(|most| self.taken.len() > most)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -147,5 +186,26 @@ mod tests {
         assert!(!choices.happens(Choice::Frame(Fault::Late), 2) && choices.is_masked(Fault::Late));
         assert_eq!(choices.taken(), [(loss, 3), (Choice::Strike, 2)]);
         assert_eq!(Choices::default().limits(), &Limits::default());
+        drop(choices);
+        assert_eq!(last_taken(), [(loss, 3), (Choice::Strike, 2)]);
+    }
+
+    #[test]
+    fn a_share_of_each_sort_happens_and_the_same_again() {
+        let shares = Some([0, 100_000, 1_000_000]);
+        limit(Limits { shares, record: true, most: Some(2_999), ..Limits::default() });
+        let run = || {
+            let mut choices = Choices::default();
+            for number in 0..3_000 {
+                assert!(!choices.happens(Choice::Strike, number));
+                choices.happens(Choice::Ask, number);
+                assert!(choices.happens(Choice::Frame(Fault::Loss), number));
+            }
+            assert!(choices.are_too_many());
+            choices.taken().iter().filter(|(choice, _)| *choice == Choice::Ask).count()
+        };
+        let (asked, again) = (run(), run());
+        limit(Limits::default());
+        assert!((200..400).contains(&asked) && asked == again, "{asked} {again}");
     }
 }

@@ -19,6 +19,7 @@ use program::Arguments;
 mod bench;
 mod golden;
 mod program;
+mod sample;
 mod shrink;
 
 pub use program::{main, main_of};
@@ -336,7 +337,8 @@ fn caught(seed: u64, trace: bool, run: &(impl Fn(u64, bool) -> Run + Sync)) -> R
     panic::catch_unwind(AssertUnwindSafe(|| run(seed, trace))).unwrap_or_else(|what| {
         let text = what.downcast_ref::<String>().map(String::as_str);
         let text = text.or(what.downcast_ref::<&str>().copied()).unwrap_or("without a word");
-        Run::failed(Violation { what: format!("panicked: {text}"), ..NOBODY })
+        let violation = Violation { what: format!("panicked: {text}"), ..NOBODY };
+        Run { taken: limits::last_taken(), ..Run::failed(violation) }
     })
 }
 

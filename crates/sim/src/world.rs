@@ -407,7 +407,10 @@ impl<S: System> World<S> {
     /// # Errors
     /// The first broken invariant.
     pub fn run(&mut self, until: u64) -> Result<(), Violation> {
-        let end = self.choices.limits().until.unwrap_or(u64::MAX);
+        let limits = self.choices.limits();
+        let end = limits.until.unwrap_or(u64::MAX);
+        let calm_at = limits.calm_at.filter(|_| self.chaos).unwrap_or(u64::MAX);
+        let until = until.min(calm_at);
         while let Some(Reverse(next)) = self.queue.peek() {
             if next.at > until.min(end) {
                 break;
@@ -417,6 +420,9 @@ impl<S: System> World<S> {
             self.counts.events += 1;
             self.note(&next.event);
             self.handle(next.event)?;
+            if self.choices.are_too_many() {
+                return Err(self.violation(NodeId(0), "too much has happened".into()));
+            }
         }
         if until > end {
             self.now = end;

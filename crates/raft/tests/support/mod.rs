@@ -120,6 +120,8 @@ pub(crate) struct Group {
     knows: std::collections::BTreeSet<NodeId>,
     /// Who has lost its disk.
     wiped: Option<NodeId>,
+    /// A snapshot is taken after about so many entries.
+    snapshot_every: u64,
     /// The highest index that anybody knew to be committed.
     committed: Index,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
@@ -244,6 +246,7 @@ impl Group {
             births: false,
             knows: Default::default(),
             wiped: None,
+            snapshot_every: 150,
             committed: Index::ZERO,
             log_ends: BTreeMap::new(),
             broken: None,
@@ -558,7 +561,8 @@ impl System for Group {
                     member.asked.insert(id, NO_OP);
                 }
             }
-            let far = member.snapshot.0 + 150 + ask.rng.below(100);
+            let every = self.snapshot_every;
+            let far = member.snapshot.0 + every + ask.rng.below(every * 2 / 3);
             if member.applied.0 > far && !member.compacting {
                 compact(member, ask);
             }
@@ -845,6 +849,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         plan.interval = plan.interval.min(300_000_000);
         group.config.clock_drift_ppm = Some(340_000);
     }
+    group.snapshot_every = [12, 150, 150, 150][rng.fork(81).below(4) as usize];
     let mut disks = rng.fork(80);
     group.births = disks.below(4) == 0;
     if group.births && operator == Operator::Absent && nodes > 2 {
@@ -885,7 +890,7 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
     world.calm_core(&core);
     // What was asked before is answered though nobody asks for anything more.
     world.system.rests = true;
-    world.run(24 * SECOND)?;
+    world.run(world.now() + 2 * SECOND)?;
     let mut patience = 30;
     while patience > 0 && world.system.check_answered(world, &core).is_err() {
         patience -= 1;

@@ -27,7 +27,8 @@ pub(super) struct Golden {
 }
 
 impl Golden {
-    pub(super) fn of(protocol: &str, seed: u64, shrunk: &Shrunk) -> Self {
+    pub(super) fn of(protocol: &str, shrunk: &Shrunk) -> Self {
+        let seed = shrunk.seed;
         let (protocol, limits) = (protocol.to_owned(), shrunk.limits.clone());
         let breaks = shrunk.last.violation.as_ref().map(ToString::to_string).unwrap_or_default();
         let breaks = breaks.lines().next().unwrap_or_default().to_owned();
@@ -49,6 +50,15 @@ impl Golden {
         let absent: Vec<String> = limits.absent.iter().map(|node| node.0.to_string()).collect();
         let mut text = format!("protocol {protocol}\nseed {seed}\nsalt {}\n", limits.salt);
         text += &format!("masked {}\nabsent {}\n", masked.join(","), absent.join(","));
+        if let Some(at) = limits.calm_at {
+            text += &format!("calm-at {at}\n");
+        }
+        if let Some(pace) = limits.pace {
+            text += &format!("pace {pace}\n");
+        }
+        if limits.hurry > 1 {
+            text += &format!("hurry {}\n", limits.hurry);
+        }
         if let Some(judges) = &limits.judges {
             text += &format!("judges {}\n", judges.join(","));
         }
@@ -76,6 +86,9 @@ impl Golden {
             "protocol" => rest.clone_into(&mut self.protocol),
             "seed" => self.seed = rest.parse().ok()?,
             "salt" => self.limits.salt = rest.parse().ok()?,
+            "calm-at" => self.limits.calm_at = Some(rest.parse().ok()?),
+            "pace" => self.limits.pace = Some(rest.parse().ok()?),
+            "hurry" => self.limits.hurry = rest.parse().ok()?,
             "masked" if rest.is_empty() => {}
             "masked" => self.limits.masked = kinds(rest).ok()?,
             "absent" => self.limits.absent = numbers(rest)?.into_iter().map(NodeId).collect(),
@@ -194,13 +207,17 @@ mod tests {
         let judges = Some(vec!["X".to_owned(), "law 8".to_owned()]);
         let limits = Limits { judges, ..Limits::default() };
         let shrunk = shrink(9, limits, 2, time, &run).expect("it fails");
-        let golden = Golden::of("test", 9, &shrunk);
+        let golden = Golden::of("test", &shrunk);
         let text = golden.text(&shrunk);
         assert!(text.contains(
             "\njudges X,law 8\nonly Strike 5\nonly Ask \nonly Loss 8\nbreaks n1 at 1.500000 s: X1"
         ));
         let mut read = Golden::read(&text).unwrap();
         assert_eq!(read, golden);
+        let (calm_at, pace, hurry) = (Some(2_000_000_000), Some(25), 8);
+        let other = Limits { calm_at, pace, hurry, ..golden.limits.clone() };
+        let other = Golden { limits: other, ..golden.clone() };
+        assert_eq!(Golden::read(&other.head()).unwrap(), other);
         assert!(replay(&read, &run).1);
         read.limits.only.insert(Choice::Strike, BTreeSet::new());
         assert!(!replay(&read, &run).1, "what it needs is gone");

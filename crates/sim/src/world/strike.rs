@@ -180,7 +180,8 @@ impl<S: System> World<S> {
         if !self.chaos {
             return Ok(());
         }
-        let mut wait = self.nemesis.between(1, 2 * self.plan.interval);
+        let hurry = self.choices.limits().hurry.max(1);
+        let mut wait = self.nemesis.between(1, 2 * self.plan.interval / hurry);
         let fault = self.plan.pick(&mut self.nemesis);
         let ids = self.ids();
         let node = ids[self.nemesis.below(ids.len() as u64) as usize];

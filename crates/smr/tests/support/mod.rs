@@ -730,7 +730,7 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         core.remove(rng.below(core.len() as u64) as usize);
     }
     world.calm_core(&core);
-    world.run(26 * SECOND)?;
+    world.run(world.now() + 4 * SECOND)?;
     let mut core_served = 0;
     // With one entry a message and one message at a time a laggard of the core takes its time.
     for _ in 0..10 {

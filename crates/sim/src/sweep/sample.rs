@@ -1,0 +1,90 @@
+//! Other runs that break the same as one that failed, with less: where little can be left out of a
+//! failure because it hangs on much luck, a small one is found sooner than made.
+//!
+//! Faults are crowded into a second or two, of a few kinds, and of all that is drawn only a share
+//! happens. Such a run takes a hundredth of the time of a whole one.
+
+use std::collections::BTreeMap;
+
+use super::Run;
+use super::shrink::Search;
+use crate::limits::{Choice, Limits};
+use crate::nemesis::Fault;
+
+/// Faults begin to strike.
+const BEGIN: u64 = 500_000_000;
+/// How long they do, in nanoseconds.
+const WINDOWS: [u64; 6] =
+    [300_000_000, 700_000_000, 1_200_000_000, 2_000_000_000, 3_000_000_000, 5_000_000_000];
+/// How many times as often.
+const HURRIES: [u64; 4] = [1, 3, 8, 20];
+const SHARES: [[u32; 4]; 3] = [
+    [1_000_000, 1_000_000, 600_000, 300_000],
+    [0, 50_000, 300_000, 1_000_000],
+    [0, 20_000, 200_000, 1_000_000],
+];
+/// Operations a second: of few each client and the operator has its share.
+const PACES: [Option<u64>; 4] = [Some(12), Some(25), Some(60), None];
+/// So many at a time on each core.
+const BATCH: usize = 8;
+
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
+    /// Looks for a run that breaks the same with fewer events than are left, until so many fifths
+    /// of the time are over; true where one was found.
+    pub(super) fn samples(&mut self, fifths: u32) -> bool {
+        while !(self.is_late)(fifths) {
+            let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
+            for some in some.chunks(self.threads) {
+                if self.try_all(some) {
+                    self.fix();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Another seed, or the same, of which less happens.
+    fn sample(&mut self) -> (u64, Limits) {
+        let dice = &mut self.dice;
+        let mut limits = Limits {
+            masked: self.limits.masked.clone(),
+            judges: self.limits.judges.clone(),
+            record: true,
+            ..Limits::default()
+        };
+        // What did not matter may not matter here.
+        let keep = [1_000_000, 500_000, 0][dice.below(3) as usize];
+        limits.masked.retain(|_| dice.chance_ppm(keep));
+        if dice.below(2) == 0 {
+            let share = [200_000, 500_000, 800_000][dice.below(3) as usize];
+            let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
+            limits.masked.extend(kinds.filter(|_| dice.chance_ppm(share)));
+            limits.masked.sort_unstable();
+            limits.masked.dedup();
+        }
+        limits.salt = 1 + dice.below(1 << 32);
+        limits.hurry = HURRIES[dice.below(4) as usize];
+        limits.pace = PACES[dice.below(4) as usize];
+        limits.shares = Some(SHARES.map(|shares| shares[dice.below(4) as usize]));
+        limits.most = Some(self.taken.len() - 1);
+        let calm_at = BEGIN + WINDOWS[dice.below(6) as usize];
+        limits.calm_at = Some(calm_at);
+        let same = dice.below(4) == 0;
+        limits.until = self.until(calm_at);
+        if !same {
+            self.fresh += 1;
+        }
+        (if same { self.seed } else { self.fresh }, limits)
+    }
+
+    /// Says of what is left what it is, in place of which share.
+    fn fix(&mut self) {
+        let mut only = BTreeMap::new();
+        let frames = Fault::FOLLOW.map(Choice::Frame);
+        for choice in [Choice::Strike, Choice::Ask].into_iter().chain(frames) {
+            only.insert(choice, self.left(choice).into_iter().collect());
+        }
+        (self.limits.only, self.limits.shares, self.limits.most) = (only, None, None);
+    }
+}
