@@ -226,7 +226,10 @@ impl Machine for Heartbeats {
             }
             Input::Link { peer, state } => self.on_link(now, peer, state),
             Input::Request { id, request } => self.on_request(now, id, request, out),
-            Input::Durable { .. } | Input::Checkpoint { .. } | Input::Stored(_) => {}
+            Input::Durable { .. }
+            | Input::Checkpoint { .. }
+            | Input::Stored(_)
+            | Input::Worked(_) => {}
         }
     }
 

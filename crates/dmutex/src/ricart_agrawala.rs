@@ -98,7 +98,7 @@ impl Machine for RicartAgrawala {
             Input::Link { peer, state: LinkState::Up } => self.ask_again(peer, out),
             Input::Checkpoint { before } => self.on_checkpoint(before, out),
             Input::Request { id, request } => self.on_request(now, id, request, out),
-            Input::Link { .. } | Input::Durable { .. } | Input::Stored(_) => {}
+            Input::Link { .. } | Input::Durable { .. } | Input::Stored(_) | Input::Worked(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ fn convert(effect: Effect<RicartAgrawala>) -> Effect<Article> {
         Effect::Answer { ids, reply, after } => Effect::Answer { ids, reply, after },
         Effect::Release { upto, after } => Effect::Release { upto, after },
         Effect::Store(op) => Effect::Store(op),
+        Effect::Work(work) => Effect::Work(work),
         Effect::Halt(halt) => Effect::Halt(halt),
     }
 }

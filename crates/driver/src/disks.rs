@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket, Time};
+use quorate_transport::{BurstId, Frame, Key, StoreOp, Stored, Ticket, Time, Worked};
 use quorate_wal::{Disk, DiskError, SnapshotStore, Wal, WalError};
 use tokio::sync::mpsc;
 
@@ -35,6 +35,11 @@ pub(crate) enum Done {
     Stored {
         key: Key,
         stored: Stored,
+    },
+    /// Work of a machine came to this; `None` where it panicked.
+    Worked {
+        key: Key,
+        worked: Option<Worked>,
     },
 }
 

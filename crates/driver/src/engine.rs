@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_transport::{
-    Class, Frame, Halt, Host, Incoming, Key, NodeId, Shell, StoreOp, Ticket, Time, Transport,
+    Class, Frame, Halt, Host, Incoming, Key, NodeId, Shell, StoreOp, Ticket, Time, Transport, Work,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -21,6 +21,7 @@ pub(crate) struct Hands {
     pub(crate) records: Vec<(Key, Ticket, Frame)>,
     pub(crate) releases: Vec<(Key, Ticket)>,
     pub(crate) ops: VecDeque<(Key, StoreOp)>,
+    pub(crate) work: Vec<(Key, Work)>,
     pub(crate) halts: broadcast::Sender<(Key, Halt)>,
     pub(crate) halted: Vec<(Key, Halt)>,
 }
@@ -43,6 +44,10 @@ impl Shell for Hands {
         self.ops.push_back((key, op));
     }
 
+    fn work(&mut self, key: Key, work: Work) {
+        self.work.push((key, work));
+    }
+
     fn halted(&mut self, key: Key, halt: &Halt) {
         tracing::error!(%key, %halt, "machine stopped");
         self.halted.push((key, halt.clone()));
@@ -58,8 +63,12 @@ pub(crate) struct Engine {
     pub(crate) journal: Journal,
     /// What a journal that it writes itself has said since the last turn.
     pub(crate) said: Vec<Done>,
-    pub(crate) work: mpsc::Sender<(Key, StoreOp)>,
+    pub(crate) store: mpsc::Sender<(Key, StoreOp)>,
     pub(crate) done: mpsc::Receiver<Done>,
+    /// For work that was handed over, as long as the disk threads live.
+    pub(crate) done_in: mpsc::WeakSender<Done>,
+    /// How much of that is not done.
+    pub(crate) working: usize,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) probes: mpsc::Receiver<oneshot::Sender<DriverStats>>,
     pub(crate) journal_stats: quorate_wal::Stats,
@@ -184,6 +193,12 @@ impl Engine {
                 Done::Stored { key, stored } => {
                     self.host.stored(now, key, stored, &mut self.hands);
                 }
+                Done::Worked { key, worked } => {
+                    self.working -= 1;
+                    let panicked = || DriverError::Engine(format!("work of {key} has panicked"));
+                    let worked = worked.ok_or_else(panicked)?;
+                    self.host.worked(now, key, worked, &mut self.hands);
+                }
             }
         }
         Ok(())
@@ -268,11 +283,25 @@ impl Engine {
                 }
             }
         }
+        self.hand_over();
         while let Some(op) = self.hands.ops.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(op)) = self.work.try_send(op) {
+            if let Err(mpsc::error::TrySendError::Full(op)) = self.store.try_send(op) {
                 self.hands.ops.push_front(op);
                 break;
             }
+        }
+    }
+
+    /// Work that machines have handed over is begun, each on a thread that may be blocked.
+    fn hand_over(&mut self) {
+        for (key, work) in self.hands.work.drain(..) {
+            let Some(done) = self.done_in.upgrade() else { continue }; // the node is about to stop
+            self.working += 1;
+            tokio::task::spawn_blocking(move || {
+                let run = std::panic::AssertUnwindSafe(|| work.run());
+                let worked = std::panic::catch_unwind(run).ok();
+                let _ = done.blocking_send(Done::Worked { key, worked }); // else it has stopped
+            });
         }
     }
 
@@ -280,7 +309,7 @@ impl Engine {
     async fn finish(mut self) -> Result<(), DriverError> {
         self.mailboxes.iter_mut().for_each(|mailbox| mailbox.close());
         let settle = async {
-            while self.host.is_busy() {
+            while self.host.is_busy() || self.working > 0 {
                 let mut next = std::mem::take(&mut self.said);
                 if next.is_empty() {
                     let Some(done) = self.done.recv().await else { break };

@@ -205,7 +205,8 @@ where
         }
         let pace = Pace::new(self.options.snapshot_bytes_per_second);
         let (done_in, done) = mpsc::channel(4096);
-        let (work, work_out) = mpsc::channel(1024);
+        let (store, store_out) = mpsc::channel(1024);
+        let done_weak = done_in.downgrade();
         let mut threads = Vec::new();
         let journal = if self.options.journal_here {
             disks::here(self.wal)
@@ -214,7 +215,7 @@ where
             threads.push(disks::journal(self.wal, batches_out, done_in.clone())?);
             Journal::Thread(batches)
         };
-        threads.push(disks::snapshots(self.store, work_out, done_in, pace)?);
+        threads.push(disks::snapshots(self.store, store_out, done_in, pace)?);
         let (stop, stopped) = watch::channel(false);
         let (probe, probes) = mpsc::channel(PROBES_MAX);
         let (halts, wake) = (self.halts, self.wake);
@@ -226,6 +227,7 @@ where
                 records: Vec::new(),
                 releases: Vec::new(),
                 ops: VecDeque::new(),
+                work: Vec::new(),
                 halts,
                 halted: Vec::new(),
             },
@@ -233,8 +235,10 @@ where
             wake,
             journal,
             said: Vec::new(),
-            work,
+            store,
             done,
+            done_in: done_weak,
+            working: 0,
             stop: stopped,
             probes,
             journal_stats: quorate_wal::Stats::default(),

@@ -277,6 +277,48 @@ fn a_machine_that_halts_answers_nobody_and_is_told_of_and_the_others_run_on() {
 }
 
 #[test]
+fn while_work_is_done_elsewhere_the_node_serves_others_and_a_stop_waits_for_it() {
+    run(async {
+        for options in both_journals() {
+            let (driver, handle) = start(&Disks::new(), options);
+            let (open, gate) = std::sync::mpsc::channel();
+            let gate = Arc::new(Mutex::new(gate));
+            let work = || {
+                let (handle, gate) = (handle.clone(), Arc::clone(&gate));
+                tokio::spawn(async move { handle.request(Ask::Work(gate)).await })
+            };
+            let first = work();
+            assert_eq!(handle.request(Ask::Write(7)).await, Ok(Told::Ticket(1)));
+            assert_eq!(numbers(&handle).await, [7]);
+            assert!(!first.is_finished());
+            open.send(20).unwrap();
+            assert_eq!(first.await.unwrap(), Ok(Told::All(vec![20])));
+            let second = work();
+            assert_eq!(numbers(&handle).await, [7], "the work has begun");
+            let (stopped, answer, ()) = tokio::join!(driver.stop(), second, async {
+                tokio::task::yield_now().await;
+                open.send(30).unwrap();
+            });
+            stopped.unwrap();
+            assert_eq!(answer.unwrap(), Ok(Told::All(vec![30])));
+        }
+    });
+}
+
+#[test]
+fn work_that_panics_stops_the_node() {
+    run(async {
+        let (mut driver, handle) = start(&Disks::new(), small_journal());
+        let (open, gate) = std::sync::mpsc::channel();
+        open.send(0).unwrap();
+        let asked = handle.request(Ask::Work(Arc::new(Mutex::new(gate)))).await;
+        assert_eq!(asked, Err(Gone));
+        let error = driver.stopped().await.unwrap_err();
+        assert_eq!(error.to_string(), "the engine has failed: work of p9/g0 has panicked");
+    });
+}
+
+#[test]
 fn a_driver_that_is_dropped_stops_its_node() {
     run(async {
         let (driver, handle) = start(&Disks::new(), small_journal());

@@ -276,7 +276,7 @@ impl Machine for Bully {
                     self.persist(out);
                 }
             }
-            Input::Durable { .. } | Input::Link { .. } | Input::Stored(_) => {}
+            Input::Durable { .. } | Input::Link { .. } | Input::Stored(_) | Input::Worked(_) => {}
         }
     }
 

@@ -464,7 +464,7 @@ impl Machine for QuorumLease {
                     self.remember(self.term, self.vote, out);
                 }
             }
-            Input::Link { .. } | Input::Stored(_) => {}
+            Input::Link { .. } | Input::Stored(_) | Input::Worked(_) => {}
         }
     }
 

@@ -189,6 +189,7 @@ impl Machine for Raft {
             Input::Durable { upto } => self.on_durable(now, upto, out),
             Input::Checkpoint { before } => self.on_checkpoint(before, out),
             Input::Stored(stored) => self.on_stored(now, stored, out),
+            Input::Worked(_) => {} // it hands no work over
             Input::Request { id, request } => self.on_request(now, id, request, out),
         }
         if core::mem::take(&mut self.role_changed) {

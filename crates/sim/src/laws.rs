@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use quorate_transport::{
     Cell, Halt, Incarnation, Input, LinkState, Machine, NodeId, Peer, RequestRange, Rng, Sink,
-    Start, StoreOp, Stored, Ticket, Time,
+    Start, StoreOp, Stored, Ticket, Time, Work,
 };
 
 /// Says how what was sent contradicts a machine that has replayed what a crash left.
@@ -36,6 +36,7 @@ struct Hands<M: Machine> {
     journal: Vec<(Ticket, M::Record)>,
     sent: Vec<(NodeId, M::Message)>,
     asked: Option<StoreOp>,
+    work: Vec<Work>,
     answered: BTreeSet<u64>,
     log: String,
     effects: usize,
@@ -49,6 +50,7 @@ impl<M: Machine> Hands<M> {
             journal: Vec::new(),
             sent: Vec::new(),
             asked: None,
+            work: Vec::new(),
             answered: BTreeSet::new(),
             log: String::new(),
             effects: 0,
@@ -90,6 +92,10 @@ impl<M: Machine> Sink<M> for Hands<M> {
     fn store(&mut self, op: StoreOp) {
         self.note(format!("store {op:?}"));
         self.asked = Some(op);
+    }
+    fn work(&mut self, work: Work) {
+        self.note("work".to_owned());
+        self.work.push(work);
     }
     fn halt(&mut self, halt: &Halt) {
         self.note(format!("halt {halt}"));
@@ -179,7 +185,15 @@ impl<'a, M: Machine> Run<'a, M> {
                     self.cell.handle(now, Input::Stored(stored), hands);
                 }
             }
-            90..93 => {
+            90 | 91 => {
+                // In any order.
+                let at = self.rng.below(hands.work.len().max(1) as u64) as usize;
+                if at < hands.work.len() {
+                    let worked = hands.work.swap_remove(at).run();
+                    self.cell.handle(now, Input::Worked(worked), hands);
+                }
+            }
+            92 => {
                 let before = Ticket(self.rng.below(self.cell.last().0 + 2));
                 self.cell.handle(now, Input::Checkpoint { before }, hands);
             }

@@ -16,7 +16,7 @@ mod world;
 
 pub use quorate_linearizability as linearizability;
 
-pub use limits::{Choice, Choices};
+pub use limits::{Choice, Choices, is_small};
 pub use nemesis::{Delays, Fault, Plan};
 pub use net::Net;
 pub use world::{Ask, Counts, System, Violation, World};

@@ -32,6 +32,8 @@ pub(crate) struct Limits {
     pub(crate) absent: BTreeSet<NodeId>,
     /// Operations of clients beyond so many a simulated second: they wait.
     pub(crate) pace: Option<u64>,
+    /// The same, before the calm alone.
+    pub(crate) chaos_pace: Option<u64>,
     /// Another luck under the same faults; 0 is the usual one.
     pub(crate) salt: u64,
     /// A run is over then, in nanoseconds of true time, whatever has happened.
@@ -43,6 +45,8 @@ pub(crate) struct Limits {
     /// Only so much of what was drawn happens, in a million: of strikes, of operations, of what
     /// befalls single frames.
     pub(crate) shares: Option<[u32; 3]>,
+    /// Workloads lower what they count up to.
+    pub(crate) small: bool,
     /// A run is over when more than so much has happened.
     pub(crate) most: Option<usize>,
     /// Runs write down what happened.
@@ -82,6 +86,13 @@ pub(crate) fn limit(limits: Limits) {
 /// What this thread's runs leave out.
 pub(crate) fn limits() -> Limits {
     LIMITS.with_borrow(Limits::clone)
+}
+
+/// True in runs that look for a small failure: a workload should then lower what it counts up to
+/// before something happens, such as the commands between two snapshots.
+#[must_use]
+pub fn is_small() -> bool {
+    LIMITS.with_borrow(|limits| limits.small)
 }
 
 /// What happens in one run, and what is left out of it.

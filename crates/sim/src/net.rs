@@ -128,17 +128,18 @@ impl Net {
             count(Fault::Loss);
             return copies;
         }
-        if self.delays != Delays::Constant && !happens(Fault::Overtaken) {
-            delay = self.usual_delay();
-        }
         let Some(wait) = self.wait(now, link, len) else {
             count(Fault::TailDrop);
             return copies;
         };
-        let delay = delay + wait + self.slow.get(&link).copied().unwrap_or(0);
+        delay += wait + self.slow.get(&link).copied().unwrap_or(0);
         let latest = self.latest.entry(link).or_default();
         if now + delay < *latest {
-            count(Fault::Overtaken);
+            if happens(Fault::Overtaken) {
+                count(Fault::Overtaken);
+            } else {
+                delay = *latest - now;
+            }
         }
         *latest = (now + delay).max(*latest);
         copies.push(delay);

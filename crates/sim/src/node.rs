@@ -2,7 +2,7 @@
 
 use quorate_transport::{
     BurstId, Class, Frame, Halt, Host, HostOptions, Incarnation, Key, NodeId, Peer, Shell, Start,
-    StoreOp, Stored, Ticket, Time,
+    StoreOp, Stored, Ticket, Time, Work,
 };
 use quorate_wal::{OpenError, Options, SimDisk, SnapshotStore, Wal};
 
@@ -49,6 +49,8 @@ pub(crate) struct Node<A> {
     /// The next sync takes at least this much longer.
     pub(crate) stall: u64,
     /// It loses power between its next write and the sync.
+    /// So many lives in a row have ended with the node stopping itself.
+    pub(crate) halts: u64,
     pub(crate) power_at_write: bool,
     /// What was sent to it, where frames come again.
     pub(crate) memory: Memory,
@@ -66,6 +68,7 @@ pub(crate) struct Hands {
     pub(crate) store: SnapshotStore<SimDisk>,
     pub(crate) sent: Vec<(NodeId, Class, Frame)>,
     pub(crate) stored: Vec<(Key, Stored)>,
+    pub(crate) work: Vec<(Key, Work)>,
     /// The process dies after this many more effects.
     pub(crate) effects_left: Option<u64>,
     /// Why the process is dead, once it is.
@@ -119,6 +122,12 @@ impl Shell for Hands {
         }
     }
 
+    fn work(&mut self, key: Key, work: Work) {
+        if !self.dies() {
+            self.work.push((key, work));
+        }
+    }
+
     fn halted(&mut self, key: Key, halt: &Halt) {
         self.halted = Some(format!("{key}: {halt}"));
     }
@@ -156,6 +165,7 @@ pub(crate) fn boot<A>(
         store,
         sent: Vec::new(),
         stored: Vec::new(),
+        work: Vec::new(),
         effects_left: None,
         dead: None,
         halted: None,

@@ -4,14 +4,14 @@
 //! lets a disk catch up, kills a node; what the machines do is written down in the order in which
 //! it leaves their gates. The same steps always tell the same story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quorate_transport::{
     Cell, Halt, Incarnation, Input, LinkState, Machine, NodeId, Peer, RequestId, RequestRange,
-    Sink, SnapshotId, Start, StoreError, StoreOp, Stored, Ticket, Time, crc32c,
+    Sink, SnapshotId, Start, StoreError, StoreOp, Stored, Ticket, Time, Work, crc32c,
 };
 
 pub mod golden;
@@ -47,6 +47,7 @@ struct Hands<M: Machine> {
     events: Vec<M::Event>,
     answers: Vec<(RequestRange, M::Reply)>,
     store: Vec<StoreOp>,
+    work: VecDeque<Work>,
     halted: Option<Halt>,
     story: String,
 }
@@ -86,6 +87,10 @@ impl<M: Machine> Sink<M> for Hands<M> {
     fn store(&mut self, op: StoreOp) {
         self.note(format_args!("asks its store: {}", in_words(&op)));
         self.store.push(op);
+    }
+    fn work(&mut self, work: Work) {
+        self.note(format_args!("hands work over"));
+        self.work.push_back(work);
     }
     fn halt(&mut self, halt: &Halt) {
         self.note(format_args!("halts: {halt}"));
@@ -145,6 +150,7 @@ impl<'a, M: Machine> Script<'a, M> {
                 events: Vec::new(),
                 answers: Vec::new(),
                 store: Vec::new(),
+                work: VecDeque::new(),
                 halted: None,
                 story: String::new(),
             };
@@ -260,7 +266,7 @@ impl<'a, M: Machine> Script<'a, M> {
                 if let Some(stored) = self.carry_out(node, op) {
                     self.input(node, Input::Stored(stored));
                 }
-            } else if self.is_durable(node) {
+            } else if !self.do_work(node) && self.is_durable(node) {
                 return;
             }
         }
@@ -269,6 +275,14 @@ impl<'a, M: Machine> Script<'a, M> {
     /// The node's disk has synced its records up to `upto`, and no more.
     pub fn sync_upto(&mut self, node: NodeId, upto: Ticket) {
         self.with(node, |cell, now, hands| cell.durable(now, upto, hands));
+    }
+
+    /// Work that the node has handed over is done, the oldest first; false where there is none.
+    pub fn do_work(&mut self, node: NodeId) -> bool {
+        let player = self.players.get_mut(&node).expect("a node of the group");
+        let Some(work) = player.hands.work.pop_front() else { return false };
+        self.input(node, Input::Worked(work.run()));
+        true
     }
 
     /// The node's snapshot store does what was asked of it; its journal syncs nothing.
@@ -364,6 +378,7 @@ impl<'a, M: Machine> Script<'a, M> {
         let released = player.hands.released;
         player.hands.journal.retain(|(ticket, _)| *ticket > released);
         player.hands.store.clear();
+        player.hands.work.clear();
         player.hands.answers.clear();
         player.making = None;
         let _ = writeln!(self.story, "{node} is down");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 
 use quorate_transport::{
-    Class, Digest, Frame, Host, Incarnation, Key, LinkState, NodeId, Peer, Rng, Stored,
+    Class, Digest, Frame, Host, Incarnation, Key, LinkState, NodeId, Peer, Rng, Stored, Worked,
 };
 use quorate_wal::SimDisk;
 
@@ -156,6 +156,12 @@ enum Event {
         key: Key,
         stored: Stored,
     },
+    Worked {
+        node: NodeId,
+        life: u64,
+        key: Key,
+        worked: Worked,
+    },
     Link {
         node: NodeId,
         peer: NodeId,
@@ -291,6 +297,7 @@ impl<S: System> World<S> {
                 wiped: false,
                 lost: false,
                 stall: 0,
+                halts: 0,
                 power_at_write: false,
                 memory: Memory::default(),
             };
@@ -498,6 +505,12 @@ impl<S: System> World<S> {
                     return Ok(());
                 }
                 self.step(node, |life, now| life.host.stored(now, key, stored, &mut life.hands))
+            }
+            Event::Worked { node, life, key, worked } => {
+                if self.is_stale(node, life) {
+                    return Ok(());
+                }
+                self.step(node, |life, now| life.host.worked(now, key, worked, &mut life.hands))
             }
             Event::Link { node, peer, state } => {
                 self.step(node, |life, now| life.host.link(now, peer, state, &mut life.hands))

@@ -33,6 +33,11 @@ pub struct Config<S> {
     /// get their turn: it bounds how long a replica is deaf, whatever has become committed at once,
     /// to what the state machine takes for it. A slow state machine wants less. Default 1 MiB.
     pub apply_step_bytes: usize,
+    /// Commands are applied on another thread, a step's worth at a time, while the replica goes on
+    /// with all that needs no state: for a state machine whose commands may take long. A hand-over
+    /// takes some ten microseconds, which commands that take less had better not pay. Default
+    /// false: a step is applied between messages and timers.
+    pub apply_apart: bool,
     /// What is applied since the last snapshot that makes a new one, in bytes with 16 for each
     /// command. A snapshot that was longer than this takes its own length in its place, so that a
     /// large state is not written over and over. Default 64 MiB.
@@ -81,6 +86,7 @@ impl<S> Config<S> {
             tick_interval: Duration::from_secs(10),
             audit_interval: Duration::from_secs(600),
             apply_step_bytes: 1 << 20,
+            apply_apart: false,
             snapshot_bytes: 64 << 20,
             snapshot_bytes_max: 256 << 20,
             snapshot_interval: Duration::from_secs(3600),

@@ -1,5 +1,6 @@
 //! The machine: a Raft node inside, and the applier fed by what it commits.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
@@ -23,11 +24,13 @@ use crate::state_machine::{RestoreError, StateMachine};
 use crate::ticker::Ticker;
 use crate::watch::Watches;
 
+mod apart;
 mod apply;
 mod asked;
 mod reads;
 mod upkeep;
 
+use apart::{Known, Look, Place};
 use apply::Pace;
 use asked::{Applies, Asked, Asks, Queue};
 
@@ -36,7 +39,11 @@ use asked::{Applies, Asked, Asks, Queue};
 pub struct Smr<S: StateMachine> {
     raft: Raft,
     inner: Outbox<Raft>,
-    applier: Applier<S>,
+    place: Place<S>,
+    /// It is handed over for what takes long.
+    apart: bool,
+    /// Who waits until it is back.
+    held: Vec<(RequestId, Look)>,
     /// Everything up to here is durable.
     durable: Ticket,
     /// What Raft has emitted and this node's disk has not caught up with.
@@ -84,7 +91,9 @@ impl<S: StateMachine> Machine for Smr<S> {
         config.validate()?;
         Ok(Self {
             inner: Outbox::default(),
-            applier: Applier::new(&config),
+            place: Place::Here(Box::new(Applier::new(&config))),
+            apart: config.apply_apart,
+            held: Vec::new(),
             snapshots: Snapshots::new(&config),
             watches: Watches::new(&config),
             pace: Pace::new(config.apply_step_bytes),
@@ -136,6 +145,10 @@ impl<S: StateMachine> Machine for Smr<S> {
             Input::Link { peer, state } => Input::Link { peer, state },
             Input::Checkpoint { before } => Input::Checkpoint { before },
             Input::Stored(stored) => Input::Stored(stored),
+            Input::Worked(worked) => {
+                self.on_worked(now, worked, out);
+                return self.apply_deferred(now, out);
+            }
         };
         self.nest(now, out, |raft, now, inner| raft.handle(now, input, inner));
         self.apply_deferred(now, out);
@@ -143,13 +156,14 @@ impl<S: StateMachine> Machine for Smr<S> {
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Self>) {
         if core::mem::take(&mut self.unreported) {
-            let index = self.applier.applied();
+            let index = self.place.applied();
             let id = self.asks.skip();
             self.request(now, id, raft::Request::Applied { index }, out);
         }
         let leads = self.raft.is_leader();
-        self.ticker.count(now, leads && self.applier.sessions() > 0);
-        self.auditor.count(now, leads && !self.applier.is_audited());
+        let Known { sessions, audited, .. } = self.place.known();
+        self.ticker.count(now, leads && sessions > 0);
+        self.auditor.count(now, leads && !audited);
         self.begin_snapshot(now, out);
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
@@ -158,7 +172,7 @@ impl<S: StateMachine> Machine for Smr<S> {
     fn deadline(&self) -> Option<Time> {
         let own = [
             self.pace.deadline(),
-            self.snapshots.deadline(),
+            self.snapshots.deadline(self.place.here().is_some()),
             self.watches.deadline(),
             self.ticker.deadline(),
             self.auditor.deadline(),
@@ -169,10 +183,8 @@ impl<S: StateMachine> Machine for Smr<S> {
 
     fn digest(&self, now: Time, rename: &Rename, into: &mut Digest) {
         self.raft.digest(now, rename, into);
-        into.u64(self.applier.applied().0);
-        let digest = self.applier.digest();
-        into.u64(digest as u64);
-        into.u64((digest >> 64) as u64);
+        self.place.digest(into);
+        into.u64(self.held.len() as u64);
         for (after, deferred) in &self.deferred {
             into.u64(after.0.saturating_sub(self.durable.0));
             match deferred {
@@ -191,7 +203,6 @@ impl<S: StateMachine> Machine for Smr<S> {
         into.u64(self.reading as u64);
         self.pace.digest(now, into);
         self.snapshots.digest(now, into);
-        self.applier.history().digest(into);
         self.watches.digest(now, into);
         self.ticker.digest(now, into);
         self.auditor.digest(now, into);
@@ -204,18 +215,20 @@ impl<S: StateMachine> Smr<S> {
     /// Where this replica stands.
     #[must_use]
     pub fn status(&self) -> Status {
+        let Known { applied, digest, sessions, expired, log_time, history_first, .. } =
+            self.place.known();
         Status {
             raft: self.raft.status(),
-            applied: self.applier.applied(),
-            digest: self.applier.digest(),
-            sessions: self.applier.sessions(),
-            sessions_expired: self.applier.expired(),
-            log_time: self.applier.log_time(),
+            applied,
+            digest,
+            sessions,
+            sessions_expired: expired,
+            log_time,
             waiting: self.waiting.len(),
             audited: self.audits.last(),
             audits_agreed: self.audits.agreed(),
             watching: self.watches.count(),
-            history_first: self.applier.history().first(),
+            history_first,
         }
     }
 
@@ -225,10 +238,11 @@ impl<S: StateMachine> Smr<S> {
         &self.raft
     }
 
-    /// The state machine, for a look that changes nothing; as stale as `Freshness::Any`.
+    /// The state machine, for a look that changes nothing; as stale as `Freshness::Any`. `None`
+    /// while commands are applied to it on another thread.
     #[must_use]
-    pub fn state(&self) -> &S {
-        self.applier.state()
+    pub fn state(&self) -> Option<&S> {
+        self.place.here().map(Applier::state)
     }
 
     fn on_request(&mut self, now: Time, id: RequestId, request: Request, out: Out<'_, S>) {
@@ -239,17 +253,8 @@ impl<S: StateMachine> Smr<S> {
             }
             Request::Query { query, freshness } => self.on_query(now, id, query, freshness, out),
             Request::ReadIndex => self.read(now, id, Duration::ZERO, Asked::Index(id), out),
-            Request::Watch(watch) => {
-                let (history, applied) = (self.applier.history(), self.applier.applied());
-                if let Some(reply) = self.watches.ask(now, id, watch, history, applied) {
-                    out.answer_eager(id, reply); // only what is durable here was applied
-                }
-            }
-            Request::Digest => {
-                let (index, digest) = (self.applier.applied(), self.applier.digest());
-                // Only what is durable here was applied.
-                out.answer_eager(id, Reply::Digest { index, digest });
-            }
+            Request::Watch(watch) => self.look(now, id, Look::Watch(watch), out),
+            Request::Digest => self.look(now, id, Look::Digest, out),
             Request::Audit => self.audit(now, Some(id), out),
             Request::Transfer { to } => {
                 self.ask(now, Asked::Transfer(id), raft::Request::Transfer { to }, out);
@@ -292,6 +297,7 @@ impl<S: StateMachine> Smr<S> {
                 }
                 Effect::Release { upto, after } => out.push(Effect::Release { upto, after }),
                 Effect::Store(op) => out.push(Effect::Store(op)),
+                Effect::Work(work) => out.push(Effect::Work(work)),
                 Effect::Halt(halt) => out.push(Effect::Halt(halt)),
                 Effect::Answer { ids, reply, .. } => answers.push((ids, reply)),
                 Effect::Emit { event, after } => match event {
@@ -386,7 +392,7 @@ impl<S: StateMachine> Smr<S> {
             // Nothing was done, or nobody knows.
             return applies.ids().for_each(|id| out.answer_eager(id, refusal(reply)));
         };
-        let (count, applied) = (applies.count.max(1) as u64, self.applier.applied());
+        let (count, applied) = (applies.count.max(1) as u64, self.place.known().upto);
         let passed = (applied.next().0.saturating_sub(first.0)).div_ceil(count);
         let (late, rest) = applies.split(passed);
         // Told late: the outcomes have gone by, and the next are not their own.
@@ -404,8 +410,9 @@ impl<S: StateMachine> Smr<S> {
         last: bool,
         out: Out<'_, S>,
     ) {
+        let Some(applier) = self.place.here_mut() else { return };
         if offset == 0 {
-            self.snapshots.begin_loading(now, self.applier.load());
+            self.snapshots.begin_loading(now, applier.load());
         }
         let Some(mut loading) = self.snapshots.loading.take() else { return };
         let len = offset as usize + chunk.len();
@@ -413,7 +420,7 @@ impl<S: StateMachine> Smr<S> {
         let read = guard(|| loading.feed(chunk));
         let done = match read.unwrap_or(Err(RestoreError)) {
             Ok(()) if !last => return self.snapshots.loading = Some(loading),
-            Ok(()) => self.applier.take_over(index, loading),
+            Ok(()) => applier.take_over(index, loading),
             Err(error) => Err(error),
         };
         match done {

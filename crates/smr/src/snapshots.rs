@@ -142,9 +142,9 @@ impl<S: StateMachine> Snapshots<S> {
         Ok(None)
     }
 
-    /// When the next step, or the next snapshot, is due.
-    pub(crate) fn deadline(&self) -> Option<Time> {
-        let begin_at = self.due_at().filter(|_| matches!(self.stage, Stage::Idle));
+    /// When the next step is due, or the next snapshot, if one may begin.
+    pub(crate) fn deadline(&self, may_begin: bool) -> Option<Time> {
+        let begin_at = self.due_at().filter(|_| may_begin && matches!(self.stage, Stage::Idle));
         self.step_at.into_iter().chain(begin_at).min()
     }
 

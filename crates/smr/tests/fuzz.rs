@@ -109,7 +109,7 @@ impl One {
     }
 
     fn kept(&self) -> usize {
-        self.cell.machine().state().0.iter().map(Vec::len).sum()
+        self.cell.machine().state().expect("it is here").0.iter().map(Vec::len).sum()
     }
 }
 

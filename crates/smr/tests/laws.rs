@@ -159,7 +159,7 @@ fn stored(rng: &mut Rng, asked: Option<&StoreOp>) -> Option<Stored> {
 
 #[test]
 fn a_replica_keeps_the_laws_whatever_it_is_told() {
-    for voters in [1, 5] {
+    for (voters, apart) in [(1, false), (5, false), (1, true), (5, true)] {
         let make = |start: Start| {
             let mut config = Config::new((1..=voters).map(NodeId), Count::default());
             config.raft.batch_bytes_max = 1 << 12;
@@ -168,7 +168,7 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             config.snapshot_step_bytes = 20;
             config.session_ttl = Duration::from_millis(50);
             config.tick_interval = Duration::from_millis(10);
-            config.apply_step_bytes = 60;
+            (config.apply_step_bytes, config.apply_apart) = (60, apart);
             config.snapshot_interval = Duration::from_millis(200);
             config.audit_interval = Duration::from_millis(100);
             (config.history_bytes_max, config.watches_max) = (500, 3);
@@ -183,9 +183,9 @@ fn a_replica_keeps_the_laws_whatever_it_is_told() {
             effects_max: 400,
         };
         let seeds = std::env::var("QUORATE_SEEDS").ok().and_then(|text| text.parse().ok());
-        for seed in 0..seeds.unwrap_or(200) {
+        for seed in 0..seeds.unwrap_or(100) {
             if let Err(broken) = check(&subject, seed, 500) {
-                panic!("{voters} voters: {broken}");
+                panic!("{voters} voters, applied apart {apart}: {broken}");
             }
         }
     }

@@ -122,7 +122,7 @@ fn a_state_is_taken_over_with_its_index_or_not_at_all() {
     assert!(of.index > 10);
     let stands = |group: &Group<Kept>| {
         let replica = group.replica(1);
-        (replica.status().applied.0, replica.state().0.len() as u64)
+        (replica.status().applied.0, replica.state().unwrap().0.len() as u64)
     };
     for at in (0..whole.len()).step_by(7) {
         for cut in [false, true] {

@@ -187,7 +187,7 @@ fn a_snapshot_is_taken_over_as_its_chunks_come_and_the_former_state_goes_in_step
     let mut reads = 0;
     let stands = |one: &One| {
         let replica = one.cell.machine();
-        (replica.status().applied.0, replica.state().commands)
+        (replica.status().applied.0, replica.state().unwrap().commands)
     };
     let read = |op: &StoreOp| matches!(op, StoreOp::Read { .. });
     while let Some(at) = one.world.ops.iter().position(read) {

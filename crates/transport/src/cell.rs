@@ -8,6 +8,7 @@ use crate::ids::{NodeId, RequestId, RequestRange, Ticket};
 use crate::machine::{Halt, Input, Machine, StoreOp};
 use crate::outbox::{Effect, Outbox};
 use crate::time::Time;
+use crate::work::Work;
 
 /// Where effects go once their gate is open.
 pub trait Sink<M: Machine> {
@@ -23,6 +24,14 @@ pub trait Sink<M: Machine> {
     fn release(&mut self, upto: Ticket);
     /// Ask the snapshot store.
     fn store(&mut self, op: StoreOp);
+    /// Do this elsewhere, and tell the machine what it came to. The default is for machines that
+    /// hand no work over.
+    ///
+    /// # Panics
+    /// The default: the machine does hand work over.
+    fn work(&mut self, work: Work) {
+        panic!("nobody is there to do the {work:?} of this machine");
+    }
     /// The machine has stopped; nothing of it follows.
     fn halt(&mut self, halt: &Halt);
 }
@@ -227,6 +236,7 @@ impl<M: Machine> Cell<M> {
                 Effect::Answer { ids, reply, after } if after <= durable => sink.answer(ids, reply),
                 Effect::Release { upto, after } if after <= durable => sink.release(upto),
                 Effect::Store(op) => sink.store(op),
+                Effect::Work(work) => sink.work(work),
                 Effect::Halt(halt) => {
                     sink.halt(&halt);
                     self.halted = Some(halt);
@@ -265,7 +275,7 @@ fn deliver<M: Machine>(effect: Effect<M>, sink: &mut impl Sink<M>) {
         Effect::Emit { event, .. } => sink.emit(event),
         Effect::Answer { ids, reply, .. } => sink.answer(ids, reply),
         Effect::Release { upto, .. } => sink.release(upto),
-        Effect::Persist { .. } | Effect::Store(_) | Effect::Halt(_) => {
+        Effect::Persist { .. } | Effect::Store(_) | Effect::Work(_) | Effect::Halt(_) => {
             debug_assert!(false, "these are never gated");
         }
     }

@@ -19,6 +19,7 @@ use crate::machine::{Halt, LinkState, Machine, Start, StoreOp, Stored};
 use crate::rng::Rng;
 use crate::time::Time;
 use crate::wire::{Class, WireError, message_key};
+use crate::work::{Work, Worked};
 
 mod slot;
 
@@ -34,6 +35,8 @@ pub trait Shell {
     fn release(&mut self, key: Key, upto: Ticket);
     /// Ask the snapshot store.
     fn store(&mut self, key: Key, op: StoreOp);
+    /// Do this elsewhere, and tell [`Host::worked`] what it came to.
+    fn work(&mut self, key: Key, work: Work);
     /// A machine has stopped itself.
     fn halted(&mut self, key: Key, halt: &Halt);
 }
@@ -339,6 +342,14 @@ impl Host {
     pub fn stored(&mut self, now: Time, key: Key, stored: Stored, shell: &mut dyn Shell) {
         if let Some(&slot) = self.keys.get(&key) {
             self.slots[slot].plain(now, Plain::Stored(stored), shell);
+            self.after(slot);
+        }
+    }
+
+    /// Work that a machine has handed over is done.
+    pub fn worked(&mut self, now: Time, key: Key, worked: Worked, shell: &mut dyn Shell) {
+        if let Some(&slot) = self.keys.get(&key) {
+            self.slots[slot].plain(now, Plain::Worked(worked), shell);
             self.after(slot);
         }
     }

@@ -22,6 +22,7 @@ mod shell;
 pub mod tcp;
 mod time;
 mod wire;
+mod work;
 
 pub use cell::{Cell, Sink};
 pub use checksum::{crc32c, crc32c_append};
@@ -51,3 +52,4 @@ pub use wire::{
     Class, Decoder, Encoder, NoRecord, WIRE_VERSION, Wire, WireError, decode_message,
     decode_record, encode_message, encode_record, message_key,
 };
+pub use work::{Work, Worked};

@@ -11,6 +11,7 @@ use crate::ids::{Incarnation, NodeId, Peer, RequestId, Ticket};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::wire::Wire;
+use crate::work::Worked;
 
 /// A protocol as a state machine: everything that happens comes in as an [`Input`], everything it
 /// wants done goes out through an [`Outbox`].
@@ -111,6 +112,8 @@ pub enum Input<M: Machine> {
     },
     /// The snapshot store did something that was asked of it.
     Stored(Stored),
+    /// Work that was handed over is done; of several, in any order.
+    Worked(Worked),
     /// The local application asks something.
     Request {
         /// Under which its answer goes out.
@@ -132,6 +135,7 @@ impl<M: Machine> fmt::Debug for Input<M> {
             Self::Durable { upto } => write!(f, "Durable {{ {upto} }}"),
             Self::Checkpoint { before } => write!(f, "Checkpoint {{ {before} }}"),
             Self::Stored(stored) => write!(f, "Stored {{ {stored:?} }}"),
+            Self::Worked(worked) => write!(f, "{worked:?}"),
             Self::Request { id, request } => write!(f, "Request {{ {id}: {request:?} }}"),
         }
     }

@@ -9,6 +9,7 @@ use core::fmt;
 
 use crate::ids::{NodeId, RequestRange, Ticket};
 use crate::machine::{Halt, Machine, StoreOp};
+use crate::work::Work;
 
 /// One thing a machine wants done. `after` names the record that must be durable first;
 /// [`Ticket::ZERO`] waits for nothing.
@@ -54,6 +55,8 @@ pub enum Effect<M: Machine> {
     },
     /// Ask the snapshot store.
     Store(StoreOp),
+    /// Do this elsewhere.
+    Work(Work),
     /// Stop this machine for good.
     Halt(Halt),
 }
@@ -67,7 +70,7 @@ impl<M: Machine> Effect<M> {
             | Self::Emit { after, .. }
             | Self::Answer { after, .. }
             | Self::Release { after, .. } => Some(*after),
-            Self::Persist { .. } | Self::Store(_) | Self::Halt(_) => None,
+            Self::Persist { .. } | Self::Store(_) | Self::Work(_) | Self::Halt(_) => None,
         }
     }
 }
@@ -87,6 +90,7 @@ impl<M: Machine> Clone for Effect<M> {
             }
             Self::Release { upto, after } => Self::Release { upto: *upto, after: *after },
             Self::Store(op) => Self::Store(op.clone()),
+            Self::Work(work) => Self::Work(work.clone()),
             Self::Halt(halt) => Self::Halt(halt.clone()),
         }
     }
@@ -103,6 +107,7 @@ impl<M: Machine> fmt::Debug for Effect<M> {
             }
             Self::Release { upto, after } => write!(f, "release {upto} after {after}"),
             Self::Store(op) => write!(f, "store {op:?}"),
+            Self::Work(_) => write!(f, "work"),
             Self::Halt(halt) => write!(f, "halt {halt}"),
         }
     }
@@ -227,6 +232,11 @@ impl<M: Machine> Outbox<M> {
     /// Asks the snapshot store.
     pub fn store(&mut self, op: StoreOp) {
         self.effects.push(Effect::Store(op));
+    }
+
+    /// Hands work over; it comes back as [`Input::Worked`](crate::Input::Worked).
+    pub fn work(&mut self, work: Work) {
+        self.effects.push(Effect::Work(work));
     }
 
     /// Stops this machine: `rule` can no longer be kept.

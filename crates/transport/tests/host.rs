@@ -4,7 +4,8 @@ use bytes::BytesMut;
 use quorate_transport::{
     BurstId, Class, Decoder, Digest, Encoder, Frame, Halt, Host, HostOptions, Incarnation, Input,
     Key, Machine, MachineRef, NodeId, Outbox, Peer, Port, Rename, RequestId, RequestRange, Shell,
-    Start, StoreOp, Ticket, Time, Wire, WireError, decode_message, encode_message, encode_record,
+    Start, StoreOp, Ticket, Time, Wire, WireError, Work, decode_message, encode_message,
+    encode_record,
 };
 
 /// A number as message, record, event and reply.
@@ -28,6 +29,8 @@ enum Ask {
     Pair,
     Halt,
     Sleep(Time),
+    /// Hand work over that adds one to this.
+    Work(u64),
 }
 
 #[derive(Clone)]
@@ -75,6 +78,11 @@ impl Machine for Puppet {
                 out.send_eager(peer, Word(7));
             }
             Input::Request { request: Ask::Sleep(until), .. } => self.deadline = Some(until),
+            Input::Request { request: Ask::Work(word), .. } => {
+                out.persist(Word(word));
+                out.work(Work::new(word, |word: u64| Word(word + 1)));
+            }
+            Input::Worked(worked) => out.emit(*worked.take().expect("its own work")),
             Input::Timer => {
                 self.deadline = None;
                 out.emit(Word(8));
@@ -108,7 +116,7 @@ impl Port<Puppet> for Ear {
 }
 
 #[derive(Default)]
-struct World(Vec<String>);
+struct World(Vec<String>, Vec<Work>);
 
 impl Shell for World {
     fn send(&mut self, to: NodeId, _: Class, frame: Frame) {
@@ -122,6 +130,10 @@ impl Shell for World {
         self.0.push(format!("release {key} {upto}"));
     }
     fn store(&mut self, _: Key, _: StoreOp) {}
+    fn work(&mut self, key: Key, work: Work) {
+        self.0.push(format!("work {key}"));
+        self.1.push(work);
+    }
     fn halted(&mut self, key: Key, _: &Halt) {
         self.0.push(format!("halted {key}"));
     }
@@ -154,6 +166,29 @@ fn each_effect_waits_for_its_own_gate_and_no_other() {
     assert_eq!(take(&mut host.port(puppet).0), ["answer 0..=0 4"]);
     assert_eq!(host.settle(NOW, &mut world), None);
     assert_eq!(take(&mut host.port(puppet).0), ["event 102"], "what it says to that, at the end");
+}
+
+#[test]
+fn work_leaves_at_once_and_comes_back_to_its_machine() {
+    let (mut host, puppet, mut world) = host();
+    for word in [20, 30] {
+        host.request(NOW, puppet, Ask::Work(word), &mut world);
+    }
+    host.settle(NOW, &mut world);
+    assert_eq!(
+        take(&mut world.0),
+        ["append p1/g0 t1", "work p1/g0", "append p1/g0 t2", "work p1/g0"],
+        "it waits for no record"
+    );
+    host.durable(NOW, BurstId(1), &mut world);
+    host.settle(NOW, &mut world);
+    let _ = take(&mut host.port(puppet).0);
+    for work in std::mem::take(&mut world.1).into_iter().rev() {
+        host.worked(NOW, KEY, work.run(), &mut world);
+    }
+    host.worked(NOW, Key::new(2, 0), Work::new(1, |one: u64| one).run(), &mut world);
+    host.settle(NOW, &mut world);
+    assert_eq!(take(&mut host.port(puppet).0), ["event 31", "event 21"]);
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Machine for TwoPhaseCommit {
                 Request::Vote { txn, vote } => self.on_vote(now, id, txn, vote, out),
                 Request::Done { txn } => self.on_done(id, txn, out),
             },
-            Input::Link { .. } | Input::Stored(_) => {}
+            Input::Link { .. } | Input::Stored(_) | Input::Worked(_) => {}
         }
         self.hear_itself(now, out);
     }

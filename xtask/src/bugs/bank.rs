@@ -22,9 +22,12 @@ const OUTCOMES: &[&str] = &[
 /// Invariants that say what does not come to pass.
 const LIVENESS: &[&str] = &["R29", "R30", "X3", "E3", "AC5", "F4"];
 
+/// Of the laws of every machine: it can start again, and it answers.
+const LAWS: &[&str] = &["law 3", "law 8"];
+
 /// What the runs are judged by that look for a bug as a user would.
 pub(super) fn seen_by_users() -> String {
-    let ids = OUTCOMES.iter().chain(LIVENESS).chain(&["law 8"]).copied();
+    let ids = OUTCOMES.iter().chain(LIVENESS).chain(LAWS).copied();
     ids.collect::<Vec<_>>().join(",")
 }
 
@@ -170,7 +173,7 @@ fn how(what: &str) -> How {
         let whole = known.ends_with(|c: char| c.is_ascii_digit());
         id == **known || !whole && id.strip_prefix(**known).is_some_and(is_number)
     };
-    if LIVENESS.contains(&id) || what.contains("law 8") {
+    if LIVENESS.contains(&id) || LAWS.iter().any(|law| what.starts_with(law)) {
         How::Liveness
     } else if OUTCOMES.iter().find(is).is_some() {
         How::Outcome
@@ -211,6 +214,7 @@ mod tests {
         assert_eq!((seeds, how), (100, How::Inside));
         assert_eq!(caught("smr: seed 0 FAILED: n1 at 1.0 s: M3 not linearizable").1, How::Outcome);
         assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: R29 a node").1, How::Liveness);
+        assert_eq!(caught("raft: seed 0 FAILED: n1 at 1.0 s: law 3: no").1, How::Liveness);
         assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X3 2 requests").1, How::Liveness);
         assert_eq!(caught("dmutex: seed 0 FAILED: n1 at 1.0 s: X1 n1 and n2").1, How::Outcome);
         assert_eq!(caught("bully: seed 0 FAILED: n1 at 1.0 s: E3, E4 not all").1, How::Liveness);

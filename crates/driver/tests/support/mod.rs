@@ -9,7 +9,7 @@ use quorate_driver::{Driver, Handle, Options, Setup, StartError};
 use quorate_transport::mem::{Network, NetworkOptions};
 use quorate_transport::{
     Decoder, Digest, Encoder, Incarnation, Input, Key, Machine, NodeId, Outbox, Peer, Rename,
-    RequestId, SnapshotId, Start, StoreOp, Stored, Ticket, Time, Wire, WireError, crc32c,
+    RequestId, SnapshotId, Start, StoreOp, Stored, Ticket, Time, Wire, WireError, Work, crc32c,
 };
 use quorate_wal::{Disk, DiskFile, SimDisk};
 
@@ -141,7 +141,19 @@ pub(crate) enum Ask {
     Shout(u64),
     /// Keep a snapshot; answered with whether the store has it.
     Save,
+    /// Hand over work that waits for a number, and is answered with it; 0 makes it panic.
+    #[cfg_attr(shuttle, expect(dead_code, reason = "tokio's own threads are not modelled"))]
+    Work(Gate),
     Halt,
+}
+
+/// Where work waits for a number.
+pub(crate) type Gate = Arc<Mutex<std::sync::mpsc::Receiver<u64>>>;
+
+fn wait((id, gate): (RequestId, Gate)) -> (RequestId, u64) {
+    let number = gate.lock().unwrap().recv().unwrap();
+    assert_ne!(number, 0, "as the test wants it");
+    (id, number)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +215,13 @@ impl Machine for Clerk {
                 self.saving = Some(id);
                 out.store(StoreOp::Write { id: name, offset: 0, bytes });
                 out.store(StoreOp::Finish { id: name, len, checksum });
+            }
+            Input::Request { id, request: Ask::Work(gate) } => {
+                out.work(Work::new((id, gate), wait));
+            }
+            Input::Worked(worked) => {
+                let (id, number): (RequestId, u64) = *worked.take().expect("its own work");
+                out.answer_eager(id, Told::All(vec![number]));
             }
             Input::Request { request: Ask::Halt, .. } => out.halt("a rule", "a reason"),
             Input::Stored(stored) => {

@@ -10,7 +10,7 @@ use quorate_raft::{
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
-use quorate_sim::{Ask, Fault, Plan, System, Violation, World, sometimes};
+use quorate_sim::{Ask, Fault, Plan, System, Violation, World, is_small, sometimes};
 use quorate_transport::{
     Digest, Frame, Halt, Host, Key, MachineRef, NodeId, Peer, Port, RequestId, RequestRange, Rng,
     SnapshotId, Time, decode_message,
@@ -850,6 +850,10 @@ pub(crate) fn run(seed: u64, trace: bool) -> Run {
         group.config.clock_drift_ppm = Some(340_000);
     }
     group.snapshot_every = [12, 150, 150, 150][rng.fork(81).below(4) as usize];
+    if is_small() {
+        group.snapshot_every = 8;
+        group.config.keep_bytes_max = 0;
+    }
     let mut disks = rng.fork(80);
     group.births = disks.below(4) == 0;
     if group.births && operator == Operator::Absent && nodes > 2 {
@@ -911,6 +915,9 @@ fn play(world: &mut World<Group>, rng: &mut Rng) -> Result<(), Violation> {
         }
     }
     if core_served < 5 {
+        if core.iter().any(|id| world.app(*id).is_none()) {
+            return Err(broken(world, "R29 a node did not come back".into()));
+        }
         let what = format!("R29 {core:?} served {core_served} operations in two seconds");
         return Err(broken(world, what));
     }

@@ -53,8 +53,11 @@ impl Golden {
         if let Some(at) = limits.calm_at {
             text += &format!("calm-at {at}\n");
         }
-        if let Some(pace) = limits.pace {
+        if let Some(pace) = limits.chaos_pace {
             text += &format!("pace {pace}\n");
+        }
+        if limits.small {
+            text += "small yes\n";
         }
         if limits.hurry > 1 {
             text += &format!("hurry {}\n", limits.hurry);
@@ -87,7 +90,8 @@ impl Golden {
             "seed" => self.seed = rest.parse().ok()?,
             "salt" => self.limits.salt = rest.parse().ok()?,
             "calm-at" => self.limits.calm_at = Some(rest.parse().ok()?),
-            "pace" => self.limits.pace = Some(rest.parse().ok()?),
+            "pace" => self.limits.chaos_pace = Some(rest.parse().ok()?),
+            "small" => self.limits.small = rest == "yes",
             "hurry" => self.limits.hurry = rest.parse().ok()?,
             "masked" if rest.is_empty() => {}
             "masked" => self.limits.masked = kinds(rest).ok()?,
@@ -214,8 +218,8 @@ mod tests {
         ));
         let mut read = Golden::read(&text).unwrap();
         assert_eq!(read, golden);
-        let (calm_at, pace, hurry) = (Some(2_000_000_000), Some(25), 8);
-        let other = Limits { calm_at, pace, hurry, ..golden.limits.clone() };
+        let (calm_at, chaos_pace, hurry) = (Some(2_000_000_000), Some(25), 8);
+        let other = Limits { calm_at, chaos_pace, hurry, small: true, ..golden.limits.clone() };
         let other = Golden { limits: other, ..golden.clone() };
         assert_eq!(Golden::read(&other.head()).unwrap(), other);
         assert!(replay(&read, &run).1);

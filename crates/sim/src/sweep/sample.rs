@@ -16,6 +16,11 @@ const BEGIN: u64 = 500_000_000;
 /// How long they do, in nanoseconds.
 const WINDOWS: [u64; 6] =
     [300_000_000, 700_000_000, 1_200_000_000, 2_000_000_000, 3_000_000_000, 5_000_000_000];
+/// One in so many is a whole seed as it is.
+const WHOLE: u64 = 96;
+/// What is found may be so many times as much as what is left: it may be made small more easily.
+const MORE: usize = 4;
+const MORE_LEAST: usize = 400;
 /// How many times as often.
 const HURRIES: [u64; 4] = [1, 3, 8, 20];
 const SHARES: [[u32; 4]; 3] = [
@@ -23,51 +28,53 @@ const SHARES: [[u32; 4]; 3] = [
     [0, 50_000, 300_000, 1_000_000],
     [0, 20_000, 200_000, 1_000_000],
 ];
-/// Operations a second: of few each client and the operator has its share.
+/// Operations a second before the calm: of few each client and the operator has its share.
 const PACES: [Option<u64>; 4] = [Some(12), Some(25), Some(60), None];
 /// So many at a time on each core.
 const BATCH: usize = 8;
 
 impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
-    /// Looks for a run that breaks the same with fewer events than are left, until so many fifths
-    /// of the time are over; true where one was found.
-    pub(super) fn samples(&mut self, fifths: u32) -> bool {
-        while !(self.is_late)(fifths) {
-            let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
-            for some in some.chunks(self.threads) {
-                if self.try_all(some) {
-                    self.fix();
-                    return true;
-                }
+    /// Looks for a run that breaks the same, and keeps what it leaves where that is less.
+    pub(super) fn sample_some(&mut self) {
+        let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
+        let (seed, at, before) = (self.seed, self.at, self.taken.len());
+        let (limits, taken) = (self.limits.clone(), self.taken.clone());
+        self.most = usize::MAX;
+        if some.chunks(self.threads).any(|some| self.try_all(some)) {
+            self.fix();
+            self.polish();
+            if self.taken.len() >= before {
+                (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
             }
         }
-        false
+        self.most = self.taken.len();
     }
 
     /// Another seed, or the same, of which less happens.
     fn sample(&mut self) -> (u64, Limits) {
         let dice = &mut self.dice;
-        let mut limits = Limits {
-            masked: self.limits.masked.clone(),
-            judges: self.limits.judges.clone(),
-            record: true,
-            ..Limits::default()
-        };
+        let mut limits = self.given.clone();
+        if dice.below(WHOLE) == 0 {
+            self.fresh += 1;
+            return (self.fresh, limits);
+        }
         // What did not matter may not matter here.
         let keep = [1_000_000, 500_000, 0][dice.below(3) as usize];
-        limits.masked.retain(|_| dice.chance_ppm(keep));
+        let masked = self.limits.masked.iter().copied();
+        limits.masked.extend(masked.filter(|_| dice.chance_ppm(keep)));
         if dice.below(2) == 0 {
             let share = [200_000, 500_000, 800_000][dice.below(3) as usize];
             let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
             limits.masked.extend(kinds.filter(|_| dice.chance_ppm(share)));
-            limits.masked.sort_unstable();
-            limits.masked.dedup();
         }
+        limits.masked.sort_unstable();
+        limits.masked.dedup();
         limits.salt = 1 + dice.below(1 << 32);
+        limits.small = dice.below(2) == 0;
         limits.hurry = HURRIES[dice.below(4) as usize];
-        limits.pace = PACES[dice.below(4) as usize];
+        limits.chaos_pace = PACES[dice.below(4) as usize];
         limits.shares = Some(SHARES.map(|shares| shares[dice.below(4) as usize]));
-        limits.most = Some(self.taken.len() - 1);
+        limits.most = Some((self.taken.len() * MORE).max(MORE_LEAST));
         let calm_at = BEGIN + WINDOWS[dice.below(6) as usize];
         limits.calm_at = Some(calm_at);
         let same = dice.below(4) == 0;
@@ -78,7 +85,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
         (if same { self.seed } else { self.fresh }, limits)
     }
 
-    /// Says of what is left what it is, in place of which share.
+    /// Says of what has happened what it is, in place of which share.
     fn fix(&mut self) {
         let mut only = BTreeMap::new();
         let frames = Fault::FOLLOW.map(Choice::Frame);

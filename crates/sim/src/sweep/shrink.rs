@@ -24,14 +24,15 @@ const ROUNDS: &[(u32, usize)] =
     &[(1, 64), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
 /// The first few of them take little time.
 const QUICK: usize = 3;
+/// How many halves are tried between samples.
+const HALVES_BETWEEN: u32 = 1;
 /// How often in a row a half of everything is left out in vain, while much is left and later: a
 /// rare failure comes back once in some hundred tries. And what is much, and what is few enough.
 const HALVES_MAX: (u32, u32) = (400, 60);
 const MUCH: usize = 100;
 const FEW: usize = 40;
-/// When chaos ends at the latest, and at the least, in nanoseconds.
-const CALM_MOST: u64 = 30 * SECOND;
-const CALM_LEAST: u64 = SECOND;
+/// When chaos ends at the latest.
+const CALM_MOST: u64 = 32 * SECOND;
 /// Nobody asks for less; and few enough for a fifth of the time.
 const LEAST: usize = 1;
 const SMALL: usize = 10;
@@ -41,7 +42,7 @@ const LIVENESS: &[&str] = &["R29", "R30", "X3", "AC4", "AC5", "F1", "F2", "F4", 
 
 /// What is left of a failure.
 pub(super) struct Shrunk {
-    /// Not always the seed that failed at first: see [`Search::samples`].
+    /// Not always the seed that failed at first: see [`Search::sample_some`].
     pub(super) seed: u64,
     pub(super) limits: Limits,
     /// The run that is left, with its story.
@@ -142,8 +143,10 @@ pub(super) fn shrink(
         late: 5,
         threads,
         id: id(what),
+        given: limits.clone(),
         limits,
         taken: first.taken.clone(),
+        most: first.taken.len(),
         nodes: first.nodes,
         at,
         dice: Rng::new(seed),
@@ -185,9 +188,13 @@ pub(super) struct Search<'a, F, L> {
     pub(super) liveness: bool,
     /// How many runs are tried at the same time.
     pub(super) threads: usize,
+    /// What was left out from the start.
+    pub(super) given: Limits,
     /// What is left out so far, and what happens under that.
     pub(super) limits: Limits,
     pub(super) taken: Vec<(Choice, u64)>,
+    /// How many a run may have that takes its place.
+    pub(super) most: usize,
     pub(super) nodes: u64,
     /// When it breaks under that.
     pub(super) at: u64,
@@ -205,21 +212,39 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
             self.keep(limits, 1);
         }
         self.calm_sooner();
+        self.halves(HALVES_MAX, 2);
         self.rounds(ROUNDS, 2);
-        while self.taken.len() > FEW && self.samples(4) {
-            self.rounds(&ROUNDS[..QUICK], 4);
+        let mut polished = self.taken.len();
+        while self.taken.len() > FEW && !(self.is_late)(if self.taken.len() > MUCH { 5 } else { 4 })
+        {
+            self.sample_some();
+            for _ in 0..HALVES_BETWEEN {
+                let _ = self.half();
+            }
+            if self.taken.len() < polished / 2 {
+                self.rounds(&ROUNDS[..QUICK], 5);
+                polished = self.taken.len();
+            }
         }
         self.rounds(ROUNDS, 5);
     }
 
-    /// Of what does not come to pass in the calm, less may have happened before.
+    /// Of what does not come to pass in the calm, less may have happened before: up to when it
+    /// comes sooner all is the same, so it is known soon by when what mattered had happened.
     fn calm_sooner(&mut self) {
-        let mut at = CALM_MOST;
-        while self.liveness && at > CALM_LEAST {
-            at = at * 2 / 3;
+        let (mut least, mut most) = (0, CALM_MOST);
+        while self.liveness && most - least > most / 16 + SECOND / 10 {
+            let at = least + (most - least) / 2;
             let limits = Limits { calm_at: Some(at), ..self.limits.clone() };
-            self.keep(limits, 4);
+            if self.keep(limits, 1) { most = at } else { least = at }
         }
+    }
+
+    /// Makes what was found small enough to be compared with what is left of another run.
+    pub(super) fn polish(&mut self) {
+        self.calm_sooner();
+        self.halves((HALVES_MAX.1, HALVES_MAX.1), 5);
+        self.rounds(&ROUNDS[..QUICK], 5);
     }
 
     /// What cannot go under this luck may go under another: there is more patience in every round.
@@ -228,9 +253,6 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
         self.late = fifths;
         while round < rounds.len() && self.taken.len() > LEAST && !self.is_enough() {
             let before = (self.taken.len(), self.limits.absent.len());
-            if round == 0 {
-                self.halves();
-            }
             let (patience, pieces) = rounds[round];
             self.nodes(patience);
             self.kinds().into_iter().for_each(|choice| self.choices(choice, patience, pieces));
@@ -241,7 +263,12 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     }
 
     fn is_enough(&self) -> bool {
-        (self.is_late)(if self.taken.len() <= SMALL { 1 } else { self.late })
+        let late = match self.taken.len() {
+            ..=SMALL => 1,
+            ..=FEW => 3,
+            _ => 5,
+        };
+        (self.is_late)(late.min(self.late))
     }
 
     /// How long after the start a violation at `at` may come and be the same still; any time where
@@ -269,7 +296,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     }
 
     /// Runs seeds under limits, at the same time, and keeps the first that breaks the same with no
-    /// more events than were left.
+    /// more events than it may have.
     pub(super) fn try_all(&mut self, all: &[(u64, Limits)]) -> bool {
         if (self.is_late)(self.late) {
             return false;
@@ -279,47 +306,53 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
         for ((seed, limits), run) in all.iter().zip(runs) {
             let Some(violation) = run.violation else { continue };
             // A run may take another way, and more may happen on it.
-            if id(&violation.what) == self.id && run.taken.len() <= self.taken.len() {
+            if id(&violation.what) == self.id && run.taken.len() <= self.most {
                 (self.seed, self.limits) = (*seed, limits.clone());
                 (self.taken, self.at) = (run.taken, violation.at);
+                self.most = self.taken.len();
                 return true;
             }
         }
         false
     }
 
-    /// Leaves out a half of everything at random, and now and then some kinds of fault altogether,
-    /// under any luck, as long as that succeeds now and then: a long run becomes a short one, of
-    /// which many more can be tried.
-    fn halves(&mut self) {
+    /// Leaves out halves as long as that succeeds now and then, oftener in vain while much is left:
+    /// a long run becomes a short one, of which many more can be tried.
+    fn halves(&mut self, (most, few): (u32, u32), fifths: u32) {
         let mut failures = 0;
-        let most = |left: usize| if left > MUCH { HALVES_MAX.0 } else { HALVES_MAX.1 };
-        while failures < most(self.taken.len())
+        let enough = |left: usize| if left > MUCH { most } else { few };
+        while failures < enough(self.taken.len())
             && self.taken.len() > FEW
-            && !(self.is_late)(self.late.min(4))
+            && !(self.is_late)(fifths)
         {
-            let mut limits = self.limits.clone();
-            if self.dice.below(2) == 0 {
-                let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
-                let kinds = kinds.filter(|kind| !self.limits.masked.contains(kind));
-                limits.masked.extend(kinds.filter(|_| self.dice.chance_ppm(300_000)));
-            }
-            for choice in self.kinds() {
-                let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
-                let share = shares[self.dice.below(6) as usize];
-                let mut only = self.left(choice);
-                if self.dice.below(2) == 0 {
-                    // What is latest matters most.
-                    let end = only.len() as u64;
-                    only.drain(..self.dice.between(end / 4, end) as usize);
-                } else {
-                    only.retain(|_| self.dice.chance_ppm(share));
-                }
-                limits.only.insert(choice, only.into_iter().collect());
-            }
-            limits.salt = 1 + self.dice.below(1 << 32);
-            failures = if self.keep(limits, 1) { 0 } else { failures + 1 };
+            failures = if self.half() { 0 } else { failures + 1 };
         }
+    }
+
+    /// Leaves out a half of everything at random, and now and then some kinds of fault altogether,
+    /// under any luck.
+    fn half(&mut self) -> bool {
+        let mut limits = self.limits.clone();
+        if self.dice.below(2) == 0 {
+            let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
+            let kinds = kinds.filter(|kind| !self.limits.masked.contains(kind));
+            limits.masked.extend(kinds.filter(|_| self.dice.chance_ppm(300_000)));
+        }
+        for choice in self.kinds() {
+            let shares = [0, 100_000, 500_000, 500_000, 900_000, 1_000_000];
+            let share = shares[self.dice.below(6) as usize];
+            let mut only = self.left(choice);
+            if self.dice.below(2) == 0 {
+                // What is latest matters most.
+                let end = only.len() as u64;
+                only.drain(..self.dice.between(end / 4, end) as usize);
+            } else {
+                only.retain(|_| self.dice.chance_ppm(share));
+            }
+            limits.only.insert(choice, only.into_iter().collect());
+        }
+        limits.salt = 1 + self.dice.below(1 << 32);
+        self.keep(limits, 1)
     }
 
     /// The sorts of choices that are left.
@@ -377,7 +410,8 @@ fn is_liveness(what: &str) -> bool {
 }
 
 /// What names the failure: the id of the invariant; of liveness, and where there is no id, all the
-/// words, for one id has many ways to fail. Numbers do not count, nor do lists in brackets.
+/// words up to the second colon, for one id has many ways to fail. Numbers do not count, nor do
+/// lists in brackets.
 fn id(what: &str) -> String {
     let first = what.split([' ', ':', ',']).next().unwrap_or_default();
     if first.ends_with(|c: char| c.is_ascii_digit()) && first != "R29" {
@@ -389,7 +423,8 @@ fn id(what: &str) -> String {
         listed = (listed || *c == '[') && *c != ']';
         outside && !c.is_ascii_digit()
     };
-    what.chars().filter(counts).collect()
+    let end = what.match_indices(':').nth(1).map_or(what.len(), |(at, _)| at);
+    what[..end].chars().filter(counts).collect()
 }
 
 #[cfg(test)]
@@ -438,6 +473,7 @@ mod tests {
             id("R29 [n2, n4, n5] served 3 operations")
         );
         assert_ne!(id("R29 [n1] served 0 operations"), id("R29 a node did not come back"));
+        assert_eq!(id("law 3: no start: record 7"), id("law 3: no start: a snapshot is missing"));
         assert_eq!(id("law 8: n1 has not answered"), id("law 8: n2 has not answered"));
     }
 

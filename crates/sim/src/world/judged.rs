@@ -121,6 +121,14 @@ fn a_machine_that_stops_itself_ends_the_run_or_is_started_again() {
 }
 
 #[test]
+fn a_machine_that_stops_itself_in_every_life_breaks_a_law() {
+    let (world, broken) = run(Some(&["R1", "law 3"]), None);
+    let broken = broken.expect("it ends");
+    assert!(broken.starts_with("law 3: a node stops itself again and again: "), "{broken}");
+    assert_eq!(world.counts().restarts, 3, "in its fourth life");
+}
+
+#[test]
 fn only_what_is_listed_is_minded() {
     let broken = |judges, complaint| run(judges, Some(complaint)).1;
     assert_eq!(broken(Some(&["R1", "M"]), "R14 a rule inside"), None);

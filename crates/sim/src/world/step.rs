@@ -9,13 +9,18 @@ use crate::nemesis::Fault;
 use crate::net::{Dice, mangle};
 use crate::node::{JOURNAL_BYTES_MAX, Life};
 
+/// A node that has stopped itself in so many lives one after the other is of no use any more.
+const HALTS_MAX: u64 = 4;
+
 impl<S: System> World<S> {
     pub(super) fn on_alarm(&mut self, node: NodeId, alarm: u64) -> Result<(), Violation> {
         if let Some(resume) = self.paused(node) {
             self.push(resume, Event::Alarm { node, alarm });
             return Ok(());
         }
-        if let Some(wait) = self.choices.limits().pace.and_then(|pace| self.too_soon(pace)) {
+        let limits = self.choices.limits();
+        let pace = limits.chaos_pace.filter(|_| self.chaos).or(limits.pace);
+        if let Some(wait) = pace.and_then(|pace| self.too_soon(pace)) {
             self.push(wait, Event::Alarm { node, alarm });
             return Ok(());
         }
@@ -254,6 +259,7 @@ impl<S: System> World<S> {
         let Some(life) = &mut slot.life else { return Ok(()) };
         let sent = std::mem::take(&mut life.hands.sent);
         let stored = std::mem::take(&mut life.hands.stored);
+        let work = std::mem::take(&mut life.hands.work);
         let spoke = !sent.is_empty();
         let in_disk = slot.disk.is_down() || slot.snapshots.is_down();
         let mut dead = life.hands.dead.take().or(in_disk.then(|| "crash in a disk call".into()));
@@ -272,9 +278,21 @@ impl<S: System> World<S> {
             if self.choices.limits().ends(&what) {
                 return Err(self.violation(node, what));
             }
-            dead = Some(what); // somebody starts it again
+            // Somebody starts it again; but what it does in every life is no way to live.
+            let halts = self.nodes.get_mut(&node).map_or(0, |slot| {
+                slot.halts += 1;
+                slot.halts
+            });
+            let again = format!("law 3: a node stops itself again and again: {what}");
+            if halts >= HALTS_MAX && self.choices.limits().ends(&again) {
+                return Err(self.violation(node, again));
+            }
+            dead = Some(what);
         }
         if let Some(why) = dead {
+            if !why.starts_with("halted") {
+                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.halts = 0);
+            }
             if let Some(trace) = &mut self.trace {
                 trace.push(format!("{:>12} {node} died: {why}", ""));
             }
@@ -284,6 +302,11 @@ impl<S: System> World<S> {
         for (key, stored) in stored {
             let delay = self.draw(For::Disk, node).between(20_000, self.plan.sync_max);
             self.push(delay, Event::Stored { node, life: life_number, key, stored });
+        }
+        for (key, work) in work {
+            let delay = self.draw(For::Disk, node).between(1_000, 2 * self.plan.sync_max);
+            let worked = work.run(); // when it is done makes no difference
+            self.push(delay, Event::Worked { node, life: life_number, key, worked });
         }
         if let Some(life) = self.nodes[&node].life.as_ref()
             && let Some(trace) = &mut self.trace

@@ -156,7 +156,7 @@ impl<S: System> World<S> {
         match booted {
             Ok(life) => slot.life = Some(life),
             Err(what) => {
-                let what = format!("cannot restart: {what}");
+                let what = format!("law 3: a node cannot start again: {what}");
                 let ends = self.choices.limits().ends(&what);
                 return if ends { Err(self.violation(node, what)) } else { Ok(()) };
             }

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_nanos(1);
 /// What an entry costs beside its bytes.
 const ENTRY_BYTES: usize = 16;
 
-fn cost(view: &View) -> usize {
+pub(super) fn cost(view: &View) -> usize {
     view.payload_len() + ENTRY_BYTES * view.count()
 }
 
@@ -35,18 +35,23 @@ impl Pace {
         Self { step_bytes, now: Time::ZERO, left: step_bytes, go_on_at: None }
     }
 
+    /// A step of its own, whatever the time.
+    pub(super) fn begin_anew(&mut self) {
+        self.left = self.step_bytes;
+    }
+
     fn begin(&mut self, now: Time) {
         if now != self.now {
             (self.now, self.left) = (now, self.step_bytes);
         }
     }
 
-    fn is_spent(&self) -> bool {
+    pub(super) fn is_spent(&self) -> bool {
         self.left == 0
     }
 
     /// As much of a view as the step has room for, at least an entry; and the rest of it.
-    fn cut(&mut self, view: View) -> (View, Option<View>) {
+    pub(super) fn cut(&mut self, view: View) -> (View, Option<View>) {
         let whole = cost(&view);
         if whole <= self.left {
             self.left -= whole;
@@ -87,6 +92,10 @@ impl Pace {
 impl<S: StateMachine> Smr<S> {
     /// Applies what has become durable here, in order, and answers whoever waited for it.
     pub(super) fn apply_deferred(&mut self, now: Time, out: Out<'_, S>) {
+        if self.apart {
+            self.apply_apart(now, out);
+            return self.after_apply(now, out);
+        }
         self.pace.begin(now);
         while !self.stopped
             && !self.pace.is_spent()
@@ -111,19 +120,29 @@ impl<S: StateMachine> Smr<S> {
         }
         let waits = self.deferred.front().is_some_and(|(after, _)| *after <= self.durable);
         self.pace.go_on(now, waits);
+        self.after_apply(now, out);
+    }
+
+    /// Answers whoever waited for what is applied by now, if the state is here.
+    pub(super) fn after_apply(&mut self, now: Time, out: Out<'_, S>) {
+        if self.stopped || self.place.here().is_none() {
+            return;
+        }
         self.answer_queries(out);
         self.begin_audit(now);
         self.answer_audits(out);
-        let (history, applied) = (self.applier.history(), self.applier.applied());
+        let Some(applier) = self.place.here() else { return };
         // A majority has it, and everything applied here is durable here.
-        self.watches.serve(history, applied, |id, reply| out.answer_eager(id, reply));
+        let answer = |id, reply| out.answer_eager(id, reply);
+        self.watches.serve(applier.history(), applier.applied(), answer);
     }
 
     fn apply(&mut self, now: Time, view: &View, out: Out<'_, S>) {
         let waiting = &mut self.waiting;
         let next = waiting.first().unwrap_or(Index(u64::MAX));
         let wanted = |index: Index| index >= next;
-        let applied = self.applier.apply(view, wanted, |index, outcome| {
+        let Some(applier) = self.place.here_mut() else { return };
+        let applied = applier.apply(view, wanted, |index, outcome| {
             if let Some((id, first, outcomes)) = waiting.tell(index, outcome) {
                 // Durable here and on a majority by now.
                 out.answer_eager(id, Reply::Applied { first, outcomes });

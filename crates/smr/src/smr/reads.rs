@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_raft as raft;
 use quorate_transport::{RequestId, Time};
 
-use super::{Asked, Out, Smr};
+use super::{Asked, Look, Out, Smr};
 use crate::request::{Freshness, Rejection, Reply};
 use crate::state_machine::StateMachine;
 
@@ -22,15 +22,7 @@ impl<S: StateMachine> Smr<S> {
         let within = match freshness {
             Freshness::Linearizable => Duration::ZERO,
             Freshness::Within(within) => within,
-            Freshness::Any => {
-                let index = self.applier.applied();
-                match self.applier.query(&query) {
-                    // Only what is durable here was applied.
-                    Ok(answer) => out.answer_eager(id, Reply::Answer { index, answer }),
-                    Err(panicked) => self.stop_panicked("a query", panicked, out),
-                }
-                return;
-            }
+            Freshness::Any => return self.look(now, id, Look::Query(query), out),
         };
         self.read(now, id, within, Asked::Read { id, query }, out);
     }
@@ -53,14 +45,15 @@ impl<S: StateMachine> Smr<S> {
     }
 
     pub(super) fn answer_queries(&mut self, out: Out<'_, S>) {
-        let applied = self.applier.applied();
+        let applied = self.place.applied();
         while let Some(entry) = self.queries.first_entry() {
             if entry.key().0 > applied {
                 break;
             }
             let (id, query) = entry.remove();
             self.reading -= 1;
-            let answer = match self.applier.query(&query) {
+            let Some(applier) = self.place.here() else { return };
+            let answer = match applier.query(&query) {
                 Ok(answer) => answer,
                 Err(panicked) => return self.stop_panicked("a query", panicked, out),
             };

@@ -6,7 +6,7 @@ use quorate_raft::{self as raft, Index};
 use quorate_transport::{NodeId, RequestId, Time};
 
 use super::{Asked, Out, Smr};
-use crate::applier::{NO_PANIC, Stop};
+use crate::applier::{Applier, NO_PANIC, Stop};
 use crate::audit::Verdict;
 use crate::command::Commands;
 use crate::guard::Panicked;
@@ -32,8 +32,11 @@ impl<S: StateMachine> Smr<S> {
 
     /// Begins a snapshot, if one is due.
     pub(super) fn begin_snapshot(&mut self, now: Time, out: Out<'_, S>) {
-        if self.snapshots.is_due(now) && !self.stopped {
-            match self.applier.save() {
+        if self.snapshots.is_due(now)
+            && !self.stopped
+            && let Some(applier) = self.place.here()
+        {
+            match applier.save() {
                 Ok(saving) => self.snapshots.begin(now, saving),
                 Err(stop) => self.stop(&stop, out),
             }
@@ -91,7 +94,7 @@ impl<S: StateMachine> Smr<S> {
 
     /// Begins the audit that the last entries have asked for, unless one is under way.
     pub(super) fn begin_audit(&mut self, now: Time) {
-        if let Some(walk) = self.applier.take_audit()
+        if let Some(walk) = self.place.here_mut().and_then(Applier::take_audit)
             && !self.audits.is_busy()
         {
             self.audits.begin(now, walk, None);
@@ -99,7 +102,7 @@ impl<S: StateMachine> Smr<S> {
     }
 
     pub(super) fn answer_audits(&mut self, out: Out<'_, S>) {
-        let applied = self.applier.applied();
+        let applied = self.place.applied();
         // Only what is durable here was applied.
         self.audits.answer(applied, |id, reply| out.answer_eager(id, reply));
     }
@@ -110,7 +113,7 @@ impl<S: StateMachine> Smr<S> {
     }
 
     pub(super) fn stop_panicked(&mut self, during: &str, why: Panicked, out: Out<'_, S>) {
-        let detail = format!("in {during}, at {}: {}", self.applier.applied(), why.0);
+        let detail = format!("in {during}, at {}: {}", self.place.applied(), why.0);
         self.halt(NO_PANIC, detail, out);
     }
 

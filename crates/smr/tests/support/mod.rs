@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quorate_raft::{Change, Index, RoleName, Term};
 use quorate_sim::linearizability::{Budget, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
-use quorate_sim::{Ask, Fault, Plan, System, Violation, World, sometimes};
+use quorate_sim::{Ask, Fault, Plan, System, Violation, World, is_small, sometimes};
 use quorate_smr::{
     Commands, Config, Event, Freshness, Outcome, Rejection, Reply, Request, SessionId, Smr, Stamp,
 };
@@ -171,7 +171,11 @@ impl Group {
         config.tick_interval = Duration::from_millis([50, 300][rng.below(2) as usize]);
         config.audit_interval = Duration::from_millis([100, 1_000][rng.below(2) as usize]);
         config.snapshot_bytes = [1 << 10, 10 << 10, 1 << 20][rng.below(3) as usize];
+        if is_small() {
+            (config.snapshot_bytes, config.raft.keep_bytes_max) = (300, 0);
+        }
         config.snapshot_bytes_max = config.snapshot_bytes * (1 + rng.below(3));
+        config.apply_apart = rng.fork(82).below(2) == 0;
         config.apply_step_bytes = [1, 300, 1 << 20][rng.below(3) as usize];
         config.snapshot_interval =
             Duration::from_millis([300, 3_000, 60_000][rng.below(3) as usize]);
@@ -468,7 +472,9 @@ impl Group {
         let replicas = replicas(world);
         replicas.len() == world.ids().len()
             && self.watchers.upto() >= Some(last)
-            && replicas.iter().all(|(_, replica)| replica.status().applied >= last)
+            && replicas
+                .iter()
+                .all(|(_, replica)| replica.status().applied >= last && replica.state().is_some())
     }
 
     fn check_end(&self, replicas: &[(NodeId, &Replica)]) -> Result<(), String> {
@@ -478,8 +484,9 @@ impl Group {
                 return Err(format!("M4 {first} and {node} differ in the end"));
             }
         }
-        self.watchers.check_end(one.state(), &self.exact)?;
-        let seen = &one.state().seen;
+        let state = one.state().ok_or("R29 commands are applied for ever")?;
+        self.watchers.check_end(state, &self.exact)?;
+        let seen = &state.seen;
         for (number, entry) in self.entries.iter().enumerate() {
             let happened = seen.get(&(number as u64)).is_some();
             let write = matches!(entry.op, Op::Add { .. });
@@ -583,7 +590,8 @@ impl System for Group {
         }
         let before = self.applied.insert(node, applied).unwrap_or(Index::ZERO);
         m5((before, applied), replica.raft().durable_index(), status.raft.commit)?;
-        m1(replica.state().doubled)?;
+        sometimes!(replica.state().is_none(), "commands were applied on another thread");
+        replica.state().map_or(Ok(()), |state| m1(state.doubled))?;
         self.states.m4(applied, digest)?;
         Ok(())
     }
@@ -658,6 +666,7 @@ pub(crate) const MARKS: &[&str] = &[
     "a watcher was told something by a follower",
     "an outcome became unknown",
     "restored from a snapshot",
+    "commands were applied on another thread",
     "the members have changed",
     "two replicas found that their states are equal",
 ];

@@ -10,7 +10,7 @@ use quorate_raft::Record;
 use quorate_smr::{Config, Event, Reply, Request, Smr, StateMachine};
 use quorate_transport::{
     Cell, Halt, Incarnation, Input, Machine, NodeId, Peer, RequestId, RequestRange, Sink,
-    SnapshotId, Start, StoreOp, Stored, Ticket, Time,
+    SnapshotId, Start, StoreOp, Stored, Ticket, Time, Work,
 };
 
 type Message<S> = <Smr<S> as Machine>::Message;
@@ -24,6 +24,7 @@ pub(crate) struct Hands<S: StateMachine> {
     journal: Vec<(Ticket, Record)>,
     released: Ticket,
     ops: VecDeque<StoreOp>,
+    work: VecDeque<Work>,
     pub(crate) snapshots: BTreeMap<SnapshotId, Vec<u8>>,
     making: Vec<u8>,
 }
@@ -38,6 +39,7 @@ impl<S: StateMachine> Default for Hands<S> {
             journal: Vec::new(),
             released: Ticket::ZERO,
             ops: VecDeque::new(),
+            work: VecDeque::new(),
             snapshots: BTreeMap::new(),
             making: Vec::new(),
         }
@@ -65,6 +67,9 @@ impl<S: StateMachine> Sink<Smr<S>> for Hands<S> {
     }
     fn store(&mut self, op: StoreOp) {
         self.ops.push_back(op);
+    }
+    fn work(&mut self, work: Work) {
+        self.work.push_back(work);
     }
     fn halt(&mut self, halt: &Halt) {
         self.halt = Some(halt.clone());
@@ -100,11 +105,20 @@ impl<S: StateMachine> Hands<S> {
 pub(crate) struct Node<S: StateMachine> {
     config: Config<S>,
     life: u64,
+    /// Work that it hands over is done when the test says so.
+    pub(crate) waits: bool,
     pub(crate) cell: Cell<Smr<S>>,
     pub(crate) hands: Hands<S>,
 }
 
 impl<S: StateMachine> Node<S> {
+    /// The oldest work that was handed over is done; false where there is none.
+    fn work(&mut self, now: Time) -> bool {
+        let Some(work) = self.hands.work.pop_front() else { return false };
+        self.cell.handle(now, Input::Worked(work.run()), &mut self.hands);
+        true
+    }
+
     fn settle(&mut self, now: Time) -> bool {
         let mut busy = false;
         for _ in 0..3 {
@@ -117,6 +131,7 @@ impl<S: StateMachine> Node<S> {
                     self.cell.handle(now, Input::Stored(stored), &mut self.hands);
                 }
             }
+            busy |= !self.waits && self.work(now);
         }
         busy
     }
@@ -143,7 +158,7 @@ impl<S: StateMachine> Group<S> {
             let mut config = Config::new(ids.clone(), state.clone());
             change(*id, &mut config);
             let cell = start(*id, 1, Time::ZERO, &config);
-            (*id, Node { config, life: 1, cell, hands: Hands::default() })
+            (*id, Node { config, life: 1, waits: false, cell, hands: Hands::default() })
         };
         let nodes = ids.iter().map(node).collect();
         let mut group = Self { nodes, now: Time::ZERO, cut: BTreeSet::new() };
@@ -241,6 +256,15 @@ impl<S: StateMachine> Group<S> {
             }
         }
         self.now = end;
+    }
+
+    /// The oldest work that a node has handed over is done; false where there is none.
+    pub(crate) fn work(&mut self, id: NodeId) -> bool {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let worked = node.work(self.now);
+        node.settle(self.now);
+        self.deliver();
+        worked
     }
 
     /// Kills a node and starts it again from what it wrote.

@@ -12,6 +12,7 @@ use crate::ids::{Key, NodeId, Peer, RequestId, RequestRange, Ticket};
 use crate::machine::{Halt, Input, LinkState, Machine, StoreOp, Stored};
 use crate::time::Time;
 use crate::wire::{Wire, WireError, decode_message, decode_record, encode_message, encode_record};
+use crate::work::{Work, Worked};
 
 /// The inputs whose type is the same for every machine.
 pub(super) enum Plain {
@@ -21,6 +22,7 @@ pub(super) enum Plain {
     Durable { upto: Ticket },
     Checkpoint { before: Ticket },
     Stored(Stored),
+    Worked(Worked),
 }
 
 /// What a machine appended since it was last asked.
@@ -97,6 +99,10 @@ impl<M: Machine, P: Port<M>> Sink<M> for Encode<'_, P> {
 
     fn store(&mut self, op: StoreOp) {
         self.shell.store(self.key, op);
+    }
+
+    fn work(&mut self, work: Work) {
+        self.shell.work(self.key, work);
     }
 
     fn halt(&mut self, halt: &Halt) {
@@ -182,6 +188,7 @@ impl<M: Machine, P: Port<M>> Hosted for Slot<M, P> {
             Plain::Link { peer, state } => Input::Link { peer, state },
             Plain::Checkpoint { before } => Input::Checkpoint { before },
             Plain::Stored(stored) => Input::Stored(stored),
+            Plain::Worked(worked) => Input::Worked(worked),
         };
         cell.feed(now, input, &mut sink);
     }
