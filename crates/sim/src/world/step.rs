@@ -275,24 +275,14 @@ impl<S: System> World<S> {
             if self.lose(node) {
                 return Ok(());
             }
-            if self.choices.limits().ends(&what) {
-                return Err(self.violation(node, what));
-            }
-            // Somebody starts it again; but what it does in every life is no way to live.
-            let halts = self.nodes.get_mut(&node).map_or(0, |slot| {
-                slot.halts += 1;
-                slot.halts
-            });
-            let again = format!("law 3: a node stops itself again and again: {what}");
-            if halts >= HALTS_MAX && self.choices.limits().ends(&again) {
-                return Err(self.violation(node, again));
-            }
+            self.judge_halt(node, &what)?;
             dead = Some(what);
+        } else if let Some(slot) = self.nodes.get_mut(&node)
+            && dead.is_some()
+        {
+            slot.halts = 0;
         }
         if let Some(why) = dead {
-            if !why.starts_with("halted") {
-                self.nodes.get_mut(&node).into_iter().for_each(|slot| slot.halts = 0);
-            }
             if let Some(trace) = &mut self.trace {
                 trace.push(format!("{:>12} {node} died: {why}", ""));
             }
@@ -331,6 +321,23 @@ impl<S: System> World<S> {
             slot.paused_until = slot.paused_until.max(self.now + slot.slow.1);
         }
         Ok(())
+    }
+
+    /// A node has stopped itself. Where nobody minds, somebody starts it again; but what it does in
+    /// one life after the other is no way to live.
+    fn judge_halt(&mut self, node: NodeId, what: &str) -> Result<(), Violation> {
+        let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
+        slot.halts += 1;
+        let again = format!("law 3: a node stops itself again and again: {what}");
+        let is_again = slot.halts >= HALTS_MAX;
+        let limits = self.choices.limits();
+        if limits.ends(what) {
+            Err(self.violation(node, what.to_owned()))
+        } else if is_again && limits.ends(&again) {
+            Err(self.violation(node, again))
+        } else {
+            Ok(())
+        }
     }
 
     /// One frame and all that becomes of it.
