@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Run;
-use super::shrink::Search;
+use super::shrink::{FEW, Search};
 use crate::limits::{Choice, Limits};
 use crate::nemesis::Fault;
 
@@ -18,34 +18,47 @@ const WINDOWS: [u64; 6] =
     [300_000_000, 700_000_000, 1_200_000_000, 2_000_000_000, 3_000_000_000, 5_000_000_000];
 /// One in so many is a whole seed as it is.
 const WHOLE: u64 = 96;
-/// What is found may be so many times as much as what is left: it may be made small more easily.
-const MORE: usize = 4;
-const MORE_LEAST: usize = 400;
+/// What is found may be as much as this, however little is left: it may be made small more easily.
+const ENOUGH: usize = 300;
+/// For how long they are looked for, in hundredths of the time.
+const WHILE: u32 = 10;
 /// How many times as often.
 const HURRIES: [u64; 4] = [1, 3, 8, 20];
+/// Of strikes, operations, and what befalls single frames.
 const SHARES: [[u32; 4]; 3] = [
-    [1_000_000, 1_000_000, 600_000, 300_000],
-    [0, 50_000, 300_000, 1_000_000],
-    [0, 20_000, 200_000, 1_000_000],
+    [1_000_000, 1_000_000, 1_000_000, 400_000],
+    [1_000_000, 1_000_000, 300_000, 0],
+    [1_000_000, 200_000, 20_000, 0],
 ];
 /// Operations a second before the calm: of few each client and the operator has its share.
-const PACES: [Option<u64>; 4] = [Some(12), Some(25), Some(60), None];
+const PACES: [Option<u64>; 4] = [None, None, Some(60), Some(20)];
 /// So many at a time on each core.
 const BATCH: usize = 8;
 
-impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
-    /// Looks for a run that breaks the same, and keeps what it leaves where that is less.
-    pub(super) fn sample_some(&mut self) {
-        let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
+    /// Looks for runs that break the same, each with fewer events than the one before, for a while;
+    /// makes the last one small, and keeps what it leaves where that is less.
+    pub(super) fn find_smaller(&mut self) {
         let (seed, at, before) = (self.seed, self.at, self.taken.len());
         let (limits, taken) = (self.limits.clone(), self.taken.clone());
-        self.most = usize::MAX;
-        if some.chunks(self.threads).any(|some| self.try_all(some)) {
-            self.fix();
-            self.polish();
-            if self.taken.len() >= before {
-                (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
+        self.most = before.max(ENOUGH);
+        self.late = ((self.spent)() + WHILE).min(100);
+        let mut found = false;
+        while (self.spent)() < self.late && !(found && self.most <= FEW) {
+            let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
+            if self.try_all(&some) {
+                found = true;
+                self.fix();
+                self.most = self.taken.len().saturating_sub(1);
             }
+        }
+        self.late = 100;
+        self.most = self.taken.len();
+        if found {
+            self.polish();
+        }
+        if self.taken.len() > before {
+            (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
         }
         self.most = self.taken.len();
     }
@@ -74,7 +87,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
         limits.hurry = HURRIES[dice.below(4) as usize];
         limits.chaos_pace = PACES[dice.below(4) as usize];
         limits.shares = Some(SHARES.map(|shares| shares[dice.below(4) as usize]));
-        limits.most = Some((self.taken.len() * MORE).max(MORE_LEAST));
+        limits.most = Some(self.most);
         let calm_at = BEGIN + WINDOWS[dice.below(6) as usize];
         limits.calm_at = Some(calm_at);
         let same = dice.below(4) == 0;

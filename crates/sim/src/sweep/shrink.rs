@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_transport::{NodeId, Rng};
@@ -24,13 +26,15 @@ const ROUNDS: &[(u32, usize)] =
     &[(1, 64), (8, 4), (2, 16), (32, 4), (8, 32), (1, usize::MAX), (64, 8), (16, usize::MAX)];
 /// The first few of them take little time.
 const QUICK: usize = 3;
-/// How many halves are tried between samples.
-const HALVES_BETWEEN: u32 = 1;
+/// How often in a row a half is left out in vain between two searches for samples.
+const HALVES_BETWEEN: u32 = 40;
+/// How many runs each thread does between two looks at the clock.
+const AT_ONCE: usize = 4;
 /// How often in a row a half of everything is left out in vain, while much is left and later: a
 /// rare failure comes back once in some hundred tries. And what is much, and what is few enough.
 const HALVES_MAX: (u32, u32) = (400, 60);
 const MUCH: usize = 100;
-const FEW: usize = 40;
+pub(super) const FEW: usize = 40;
 /// When chaos ends at the latest.
 const CALM_MOST: u64 = 32 * SECOND;
 /// Nobody asks for less; and few enough for a fifth of the time.
@@ -42,7 +46,7 @@ const LIVENESS: &[&str] = &["R29", "R30", "X3", "AC4", "AC5", "F1", "F2", "F4", 
 
 /// What is left of a failure.
 pub(super) struct Shrunk {
-    /// Not always the seed that failed at first: see [`Search::sample_some`].
+    /// Not always the seed that failed at first: see [`Search::find_smaller`].
     pub(super) seed: u64,
     pub(super) limits: Limits,
     /// The run that is left, with its story.
@@ -99,24 +103,35 @@ impl Shrunk {
     }
 }
 
-/// Several runs at the same time, in order.
-fn at_once<'a, T: Sync>(
-    all: &'a [T],
-    of: impl Fn(&'a T) -> (u64, &'a Limits),
+/// The first of some runs, several at the same time, that is a hit, and which; and how many were
+/// run.
+fn first_hit(
+    all: &[(u64, Limits)],
+    threads: usize,
     run: &(impl Fn(u64, bool) -> Run + Sync),
-) -> Vec<Run> {
-    if let [one] = all {
-        let (seed, limits) = of(one);
-        return vec![limited(seed, false, limits, run)];
+    is_hit: impl Fn(&Run) -> bool + Sync,
+) -> (Option<(usize, Run)>, u32) {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(None));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some((seed, limits)) = all.get(at) else { return };
+            let run = limited(*seed, false, limits, run);
+            if is_hit(&run) {
+                next.store(all.len(), Ordering::Relaxed);
+                *found.lock().expect("panics are caught") = Some((at, run));
+                return;
+            }
+        }
+    };
+    let threads = threads.min(all.len());
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     }
-    std::thread::scope(|scope| {
-        let spawn = |one| {
-            let (seed, limits) = of(one);
-            scope.spawn(move || limited(seed, false, limits, run))
-        };
-        let all: Vec<_> = all.iter().map(spawn).collect();
-        all.into_iter().map(|one| one.join().expect("panics are caught")).collect()
-    })
+    let tries = next.into_inner().min(all.len()) as u32;
+    (found.into_inner().expect("panics are caught"), tries)
 }
 
 /// What is left of a seed's failure, or of another seed that breaks the same; `None` where it does
@@ -138,9 +153,9 @@ pub(super) fn shrink(
         seed,
         fresh: seed,
         run,
-        is_late: |fifths| begun.elapsed() >= time_max * fifths / 5,
+        spent: || (begun.elapsed().as_nanos() * 100 / time_max.as_nanos().max(1)) as u32,
         liveness: is_liveness(what),
-        late: 5,
+        late: 100,
         threads,
         id: id(what),
         given: limits.clone(),
@@ -179,10 +194,10 @@ pub(super) struct Search<'a, F, L> {
     /// The last seed that was looked at.
     pub(super) fresh: u64,
     run: &'a F,
-    /// So many fifths of the time are over.
-    pub(super) is_late: L,
-    /// After so many fifths nothing more is tried.
-    late: u32,
+    /// How much of the time is over, in hundredths.
+    pub(super) spent: L,
+    /// After so much nothing more is tried.
+    pub(super) late: u32,
     /// The invariant that breaks.
     pub(super) id: String,
     pub(super) liveness: bool,
@@ -202,7 +217,7 @@ pub(super) struct Search<'a, F, L> {
     pub(super) tries: u32,
 }
 
-impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     /// Leaves out what can be, until nothing more can, or time is up; where much is left, other
     /// runs are looked for that break the same with less.
     fn all(&mut self) {
@@ -212,21 +227,17 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
             self.keep(limits, 1);
         }
         self.calm_sooner();
-        self.halves(HALVES_MAX, 2);
-        self.rounds(ROUNDS, 2);
-        let mut polished = self.taken.len();
-        while self.taken.len() > FEW && !(self.is_late)(if self.taken.len() > MUCH { 5 } else { 4 })
-        {
-            self.sample_some();
-            for _ in 0..HALVES_BETWEEN {
-                let _ = self.half();
-            }
-            if self.taken.len() < polished / 2 {
-                self.rounds(&ROUNDS[..QUICK], 5);
-                polished = self.taken.len();
+        self.halves(HALVES_MAX, 20);
+        self.rounds(ROUNDS, 40);
+        while self.taken.len() > FEW && (self.spent)() < 80 {
+            self.find_smaller();
+            let before = self.taken.len();
+            self.halves((HALVES_BETWEEN, HALVES_BETWEEN), 100);
+            if self.taken.len() < before {
+                self.rounds(&ROUNDS[..QUICK], 100);
             }
         }
-        self.rounds(ROUNDS, 5);
+        self.rounds(ROUNDS, 100);
     }
 
     /// Of what does not come to pass in the calm, less may have happened before: up to when it
@@ -243,14 +254,14 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     /// Makes what was found small enough to be compared with what is left of another run.
     pub(super) fn polish(&mut self) {
         self.calm_sooner();
-        self.halves((HALVES_MAX.1, HALVES_MAX.1), 5);
-        self.rounds(&ROUNDS[..QUICK], 5);
+        self.halves((HALVES_MAX.1, HALVES_MAX.1), 100);
+        self.rounds(&ROUNDS[..QUICK], 100);
     }
 
     /// What cannot go under this luck may go under another: there is more patience in every round.
-    fn rounds(&mut self, rounds: &[(u32, usize)], fifths: u32) {
+    fn rounds(&mut self, rounds: &[(u32, usize)], late: u32) {
         let mut round = 0;
-        self.late = fifths;
+        self.late = late;
         while round < rounds.len() && self.taken.len() > LEAST && !self.is_enough() {
             let before = (self.taken.len(), self.limits.absent.len());
             let (patience, pieces) = rounds[round];
@@ -259,16 +270,19 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
             let same = (self.taken.len(), self.limits.absent.len()) == before;
             round = if same { round + 1 } else { 0 };
         }
-        self.late = 5;
+        self.late = 100;
     }
 
     fn is_enough(&self) -> bool {
-        let late = match self.taken.len() {
-            ..=SMALL => 1,
-            ..=FEW => 3,
-            _ => 5,
+        let left = self.taken.len();
+        let late = if left <= SMALL {
+            20
+        } else if left <= FEW {
+            60
+        } else {
+            100
         };
-        (self.is_late)(late.min(self.late))
+        (self.spent)() >= late.min(self.late)
     }
 
     /// How long after the start a violation at `at` may come and be the same still; any time where
@@ -286,29 +300,30 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
             limits.salt = 1 + self.dice.below(1 << 32);
             all.push(limits.clone());
         }
-        all.chunks(self.threads).any(|some| self.keep_one(some))
-    }
-
-    /// Tries some limits at the same time, and keeps the first under which the invariant breaks.
-    fn keep_one(&mut self, some: &[Limits]) -> bool {
-        let all: Vec<_> = some.iter().map(|limits| (self.seed, limits.clone())).collect();
+        let all: Vec<_> = all.into_iter().map(|limits| (self.seed, limits)).collect();
         self.try_all(&all)
     }
 
-    /// Runs seeds under limits, at the same time, and keeps the first that breaks the same with no
-    /// more events than it may have.
+    /// Runs seeds under limits, and keeps the first that breaks the same with no more events than
+    /// it may have.
     pub(super) fn try_all(&mut self, all: &[(u64, Limits)]) -> bool {
-        if (self.is_late)(self.late) {
-            return false;
-        }
-        self.tries += all.len() as u32;
-        let runs = at_once(all, |(seed, limits)| (*seed, limits), self.run);
-        for ((seed, limits), run) in all.iter().zip(runs) {
-            let Some(violation) = run.violation else { continue };
+        let (name, most) = (&self.id, self.most);
+        let is_hit = |run: &Run| {
+            let same = run.violation.as_ref().is_some_and(|violation| id(&violation.what) == *name);
             // A run may take another way, and more may happen on it.
-            if id(&violation.what) == self.id && run.taken.len() <= self.most {
-                (self.seed, self.limits) = (*seed, limits.clone());
-                (self.taken, self.at) = (run.taken, violation.at);
+            same && run.taken.len() <= most
+        };
+        // Between two looks at the clock.
+        for some in all.chunks(self.threads * AT_ONCE) {
+            if (self.spent)() >= self.late {
+                return false;
+            }
+            let (hit, tries) = first_hit(some, self.threads, self.run, is_hit);
+            self.tries += tries;
+            if let Some((at, run)) = hit {
+                (self.seed, self.limits) = some[at].clone();
+                self.at = run.violation.map_or(0, |violation| violation.at);
+                self.taken = run.taken;
                 self.most = self.taken.len();
                 return true;
             }
@@ -318,12 +333,10 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
 
     /// Leaves out halves as long as that succeeds now and then, oftener in vain while much is left:
     /// a long run becomes a short one, of which many more can be tried.
-    fn halves(&mut self, (most, few): (u32, u32), fifths: u32) {
+    fn halves(&mut self, (most, few): (u32, u32), late: u32) {
         let mut failures = 0;
         let enough = |left: usize| if left > MUCH { most } else { few };
-        while failures < enough(self.taken.len())
-            && self.taken.len() > FEW
-            && !(self.is_late)(fifths)
+        while failures < enough(self.taken.len()) && self.taken.len() > FEW && (self.spent)() < late
         {
             failures = if self.half() { 0 } else { failures + 1 };
         }
@@ -376,7 +389,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn(u32) -> bool> Search<'_, F, L> {
     fn choices(&mut self, choice: Choice, patience: u32, pieces: usize) {
         let mut left = self.left(choice);
         let mut chunk = left.len();
-        while chunk > 0 && chunk >= left.len() / pieces && !(self.is_late)(self.late) {
+        while chunk > 0 && chunk >= left.len() / pieces && (self.spent)() < self.late {
             let mut at = 0;
             while at < left.len() {
                 let end = (at + chunk).min(left.len());

@@ -1,6 +1,6 @@
 //! One input to one node, and everything that follows from it.
 
-use quorate_transport::{BurstId, Class, Frame, HostStats, NodeId, Peer, Shell, Time};
+use quorate_transport::{BurstId, Class, Frame, HostStats, Key, NodeId, Peer, Shell, Time, Work};
 
 use super::{Ask, Clients, Event, Stop, System, Violation, World};
 use crate::limits::Choice;
@@ -11,6 +11,8 @@ use crate::node::{JOURNAL_BYTES_MAX, Life};
 
 /// A node that has stopped itself in so many lives one after the other is of no use any more.
 const HALTS_MAX: u64 = 4;
+/// Somebody starts it again after so long.
+const HALT_NANOS: u64 = 30_000_000;
 
 impl<S: System> World<S> {
     pub(super) fn on_alarm(&mut self, node: NodeId, alarm: u64) -> Result<(), Violation> {
@@ -270,6 +272,7 @@ impl<S: System> World<S> {
         for (to, class, frame) in sent {
             self.send(from, to, class, &frame);
         }
+        let halts = halted.is_some();
         if let Some(what) = halted {
             let what = format!("halted: {what}");
             if self.lose(node) {
@@ -286,18 +289,14 @@ impl<S: System> World<S> {
             if let Some(trace) = &mut self.trace {
                 trace.push(format!("{:>12} {node} died: {why}", ""));
             }
-            self.kill(node, None);
+            self.kill(node, halts.then_some(HALT_NANOS));
             return Ok(());
         }
         for (key, stored) in stored {
             let delay = self.draw(For::Disk, node).between(20_000, self.plan.sync_max);
             self.push(delay, Event::Stored { node, life: life_number, key, stored });
         }
-        for (key, work) in work {
-            let delay = self.draw(For::Disk, node).between(1_000, 2 * self.plan.sync_max);
-            let worked = work.run(); // when it is done makes no difference
-            self.push(delay, Event::Worked { node, life: life_number, key, worked });
-        }
+        self.do_work(node, life_number, work);
         if let Some(life) = self.nodes[&node].life.as_ref()
             && let Some(trace) = &mut self.trace
         {
@@ -321,6 +320,15 @@ impl<S: System> World<S> {
             slot.paused_until = slot.paused_until.max(self.now + slot.slow.1);
         }
         Ok(())
+    }
+
+    /// What machines have handed over is done, sooner or later.
+    fn do_work(&mut self, node: NodeId, life: u64, work: Vec<(Key, Work)>) {
+        for (key, work) in work {
+            let delay = self.draw(For::Disk, node).between(1_000, 2 * self.plan.sync_max);
+            let worked = work.run(); // when makes no difference to what it comes to
+            self.push(delay, Event::Worked { node, life, key, worked });
+        }
     }
 
     /// A node has stopped itself. Where nobody minds, somebody starts it again; but what it does in
