@@ -189,6 +189,8 @@ fn plant_all(
     Ok((done.into_iter().flatten().collect(), stale))
 }
 
+static SHRINKING: Mutex<()> = Mutex::new(());
+
 /// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.
 /// Runs are judged by what a user would notice, and by the rules inside only where all pass.
 #[allow(clippy::disallowed_methods, reason = "how long a bug takes to be caught")]
@@ -210,7 +212,7 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Re
             .env("CARGO_PROFILE_SIM_DEBUG", "false")
             .env("RUST_BACKTRACE", "0")
     };
-    let run = |flags: &[&str]| {
+    let run = |flags: &[&str], threads: usize| {
         cargo("run").arg("--").args(flags).args(["--threads", &threads.to_string()]).outcome()
     };
     cargo("build").read()?;
@@ -218,18 +220,22 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Re
     let users = bank::seen_by_users();
     let mut judged = &["--judge-by", &users][..];
     let count = seeds.to_string();
-    let (_, said) = run(&[&["--seeds", &count], judged].concat())?;
+    let (_, said) = run(&[&["--seeds", &count], judged].concat(), threads)?;
     let mut verdict = bank::judge(&said, seeds, begun.elapsed());
     if matches!(verdict, Verdict::Missed { .. }) {
         judged = &[];
-        let (_, said) = run(&["--seeds", &count])?;
+        let (_, said) = run(&["--seeds", &count], threads)?;
         verdict = bank::judge(&said, seeds, begun.elapsed());
     }
     if let Verdict::Caught { seeds, left, .. } = &mut verdict
         && shrink
     {
         let seed = (*seeds - 1).to_string();
-        let (_, said) = run(&[&["--seed", &seed, "--shrink"], judged].concat())?;
+        // It has so much time on all cores, so one at a time.
+        let _one = SHRINKING.lock().map_err(|_| anyhow!("another copy failed"))?;
+        let flags = [&["--seed", &seed, "--shrink"], judged].concat();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (_, said) = run(&flags, cores)?;
         *left = bank::left(&said);
     }
     copy.restore()?;

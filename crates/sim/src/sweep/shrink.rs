@@ -37,7 +37,7 @@ const MUCH: usize = 100;
 pub(super) const FEW: usize = 40;
 /// When chaos ends at the latest.
 const CALM_MOST: u64 = 32 * SECOND;
-/// Nobody asks for less; and few enough for a fifth of the time.
+/// Nobody asks for less; and few enough for a tenth of the time.
 const LEAST: usize = 1;
 const SMALL: usize = 10;
 /// Violations of these are of something that does not come to pass: nodes that are not there, or
@@ -161,6 +161,7 @@ pub(super) fn shrink(
         given: limits.clone(),
         limits,
         taken: first.taken.clone(),
+        good: None,
         most: first.taken.len(),
         nodes: first.nodes,
         at,
@@ -208,6 +209,8 @@ pub(super) struct Search<'a, F, L> {
     /// What is left out so far, and what happens under that.
     pub(super) limits: Limits,
     pub(super) taken: Vec<(Choice, u64)>,
+    /// How the last sample was drawn that broke the same.
+    pub(super) good: Option<Limits>,
     /// How many a run may have that takes its place.
     pub(super) most: usize,
     pub(super) nodes: u64,
@@ -276,7 +279,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     fn is_enough(&self) -> bool {
         let left = self.taken.len();
         let late = if left <= SMALL {
-            20
+            10
         } else if left <= FEW {
             60
         } else {
