@@ -11,6 +11,8 @@ use crate::node::{JOURNAL_BYTES_MAX, Life};
 
 /// A node that has stopped itself in so many lives one after the other is of no use any more.
 const HALTS_MAX: u64 = 4;
+/// Work takes so long at the most.
+const WORK_NANOS_MAX: u64 = 300_000_000;
 /// Somebody starts it again after so long.
 const HALT_NANOS: u64 = 30_000_000;
 
@@ -322,10 +324,13 @@ impl<S: System> World<S> {
         Ok(())
     }
 
-    /// What machines have handed over is done, sooner or later.
+    /// What machines have handed over is done, sooner or, now and then before the calm, much later.
     fn do_work(&mut self, node: NodeId, life: u64, work: Vec<(Key, Work)>) {
         for (key, work) in work {
-            let delay = self.draw(For::Disk, node).between(1_000, 2 * self.plan.sync_max);
+            let mut rng = self.draw(For::Disk, node);
+            let is_long = rng.below(32) == 0 && self.chaos;
+            let most = if is_long { WORK_NANOS_MAX } else { self.plan.sync_max / 4 };
+            let delay = rng.between(1_000, most);
             let worked = work.run(); // when makes no difference to what it comes to
             self.push(delay, Event::Worked { node, life, key, worked });
         }
