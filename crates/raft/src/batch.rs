@@ -44,11 +44,46 @@ pub enum Kind {
 /// Commands on their way into the log, written one after the other into one arena.
 #[derive(Clone)]
 pub struct Proposals {
-    arena: BytesMut,
+    arena: Arena,
     count: usize,
     /// Where each command ends but the last, which ends where the payload does: one command alone
     /// needs no list.
     ends: Vec<u32>,
+}
+
+/// Where commands are written: a single short one in place, all else behind room for a batch's head.
+/// Most proposals are one short command that is copied into the next batch at once.
+#[derive(Clone)]
+enum Arena {
+    Short(u8, [u8; SHORT]),
+    Long(BytesMut),
+}
+
+/// Bytes of a command that take no allocation: what fits into the place of the other kind.
+const SHORT: usize = 23;
+
+impl Arena {
+    fn payload(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => &bytes[HEAD..],
+        }
+    }
+
+    /// The arena with its head, with room for `more` bytes where it must be made.
+    fn long(&mut self, more: usize) -> &mut BytesMut {
+        if let Self::Short(..) = self {
+            let payload = self.payload();
+            let mut long = BytesMut::with_capacity(HEAD + payload.len() + more);
+            long.put_bytes(0, HEAD);
+            long.put_slice(payload);
+            *self = Self::Long(long);
+        }
+        match self {
+            Self::Long(bytes) => bytes,
+            Self::Short(..) => unreachable!("it was made long"),
+        }
+    }
 }
 
 impl Default for Proposals {
@@ -67,8 +102,10 @@ impl Proposals {
     /// An arena that takes `count` commands of `bytes` bytes in all without growing.
     #[must_use]
     pub fn with_capacity(bytes: usize, count: usize) -> Self {
-        let mut arena = BytesMut::with_capacity(HEAD + bytes + 4 * count);
-        arena.put_bytes(0, HEAD);
+        let mut arena = Arena::Short(0, [0; SHORT]);
+        if bytes > SHORT || count > 1 {
+            arena.long(bytes + 4 * count);
+        }
         Self { arena, count: 0, ends: Vec::with_capacity(count.saturating_sub(1)) }
     }
 
@@ -82,14 +119,27 @@ impl Proposals {
 
     /// Copies a command into the arena.
     pub fn push(&mut self, command: &[u8]) {
-        self.begin();
-        self.arena.extend_from_slice(command);
+        self.push_parts(&[command]);
     }
 
-    /// Writes a command straight into the arena; what `write` appends is the command.
-    pub fn push_with(&mut self, write: impl FnOnce(&mut dyn BufMut)) {
+    /// Copies a command into the arena that is these parts, one after the other.
+    #[inline]
+    pub fn push_parts(&mut self, parts: &[&[u8]]) {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
         self.begin();
-        write(&mut self.arena);
+        match &mut self.arena {
+            Arena::Short(len, short) if self.count == 1 && bytes <= SHORT => {
+                for part in parts {
+                    let at = usize::from(*len);
+                    short[at..at + part.len()].copy_from_slice(part);
+                    *len += part.len() as u8;
+                }
+            }
+            arena => {
+                let long = arena.long(bytes + 4);
+                parts.iter().for_each(|part| long.extend_from_slice(part));
+            }
+        }
     }
 
     /// How many commands it holds.
@@ -107,7 +157,10 @@ impl Proposals {
     /// Bytes of all commands.
     #[must_use]
     pub fn payload_len(&self) -> usize {
-        self.arena.len() - HEAD
+        match &self.arena {
+            Arena::Short(len, _) => usize::from(*len),
+            Arena::Long(bytes) => bytes.len() - HEAD,
+        }
     }
 
     /// Bytes of memory that it will take in the log.
@@ -122,16 +175,17 @@ impl Proposals {
         }
         self.begin();
         let offset = self.payload_len() as u32;
-        self.arena.extend_from_slice(&other.arena[HEAD..]);
+        let payload = other.arena.payload();
+        self.arena.long(payload.len() + 8).extend_from_slice(payload);
         self.ends.extend(other.ends.iter().map(|end| end + offset));
         self.count += other.count - 1;
     }
 
     /// Makes the batch: fills the head in, adds the ends, computes the checksum.
-    pub(crate) fn freeze(self, first: Index, term: Term, kind: Kind) -> Batch {
+    pub(crate) fn freeze(mut self, first: Index, term: Term, kind: Kind) -> Batch {
         let payload_len = self.end();
-        let Self { mut arena, count, ends } = self;
-        let count = count as u32;
+        let arena = self.arena.long(4);
+        let count = self.count as u32;
         let mut head = &mut arena[..HEAD];
         head.put_u64_le(term.0);
         head.put_u64_le(first.0);
@@ -139,9 +193,9 @@ impl Proposals {
         head.put_u32_le(payload_len);
         head.put_u8(kind as u8);
         arena.reserve(4 * count as usize);
-        ends.iter().for_each(|end| arena.put_u32_le(*end));
+        self.ends.iter().for_each(|end| arena.put_u32_le(*end));
         arena.put_u32_le(payload_len);
-        let data = Attachment::new(arena.freeze());
+        let data = Attachment::new(core::mem::take(arena).freeze());
         Batch(Arc::new(Inner { data, first, term, kind, count, payload_len }))
     }
 
@@ -568,6 +622,29 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Batch::decode(Attachment::new(bytes.slice(..len))).is_err());
         }
+    }
+
+    #[test]
+    fn commands_are_what_was_written_wherever_they_lie() {
+        let bytes: Vec<u8> = (0..60).collect();
+        for first in [0, 1, SHORT - 1, SHORT, SHORT + 1, 40] {
+            for second in [0, 1, SHORT, SHORT + 1, 60] {
+                let mut one = Proposals::with_capacity(first, 1);
+                one.push_parts(&[&bytes[..first / 2], &bytes[first / 2..first]]);
+                assert_eq!(matches!(one.arena, Arena::Short(..)), first <= SHORT);
+                assert_eq!((one.count(), one.payload_len()), (1, first));
+                let mut both = one.clone();
+                both.push(&bytes[..second]);
+                let mut joined = one;
+                joined.append(&Proposals::one(&bytes[..second]));
+                for proposals in [both, joined] {
+                    let view = View::from(proposals.freeze(Index(1), Term(1), Kind::Normal));
+                    let entries: Vec<_> = view.entries().collect();
+                    assert_eq!(entries, [&bytes[..first], &bytes[..second]]);
+                }
+            }
+        }
+        assert_eq!(size_of::<Proposals>(), 64, "a short one takes no room of its own");
     }
 
     #[test]

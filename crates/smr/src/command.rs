@@ -69,49 +69,42 @@ impl Commands {
     /// One command without a session: whoever retries it may see it applied twice.
     #[must_use]
     pub fn one(command: &[u8]) -> Self {
-        let mut commands = Self::with_capacity(command.len(), 1);
+        let mut commands = Self { proposals: Proposals::with_capacity(1 + command.len(), 1) };
         commands.push(command);
         commands
     }
 
     /// Adds a command without a session.
     pub fn push(&mut self, command: &[u8]) {
-        self.proposals.push_with(|out| {
-            out.put_u8(PLAIN);
-            out.put_slice(command);
-        });
+        self.proposals.push_parts(&[&[PLAIN], command]);
     }
 
     /// Adds a command that is applied once however often it is sent.
     pub fn push_stamped(&mut self, stamp: Stamp, command: &[u8]) {
-        self.proposals.push_with(|out| {
-            out.put_u8(STAMPED);
-            out.put_u64_le(stamp.session.0);
-            out.put_u64_le(stamp.sequence);
-            out.put_u64_le(stamp.answered);
-            out.put_slice(command);
-        });
+        let mut head = [STAMPED; STAMP_BYTES];
+        head[1..9].copy_from_slice(&stamp.session.0.to_le_bytes());
+        head[9..17].copy_from_slice(&stamp.sequence.to_le_bytes());
+        head[17..].copy_from_slice(&stamp.answered.to_le_bytes());
+        self.proposals.push_parts(&[&head, command]);
     }
 
     /// Adds the opening of a session.
     pub fn push_open(&mut self) {
-        self.proposals.push_with(|out| out.put_u8(OPEN));
+        self.proposals.push(&[OPEN]);
     }
 
     /// The passing of time, which only the replica itself tells of.
     pub(crate) fn tick(passed: Duration) -> Self {
         let mut commands = Self::with_capacity(TICK_BYTES, 1);
-        commands.proposals.push_with(|out| {
-            out.put_u8(TICK);
-            out.put_u64_le(passed.as_millis() as u64);
-        });
+        let millis = passed.as_millis() as u64;
+        commands.proposals.push_parts(&[&[TICK], &millis.to_le_bytes()]);
         commands
     }
 
     /// The beginning of an audit.
     pub(crate) fn audit() -> Self {
         let mut commands = Self::with_capacity(1, 1);
-        commands.proposals.push_with(|out| out.put_u8(AUDIT));
+        commands.proposals.push(&[AUDIT]);
         commands
     }
 

@@ -17,9 +17,11 @@ const BEGIN: u64 = 500_000_000;
 const WINDOWS: [u64; 6] =
     [300_000_000, 700_000_000, 1_200_000_000, 2_000_000_000, 3_000_000_000, 5_000_000_000];
 /// One in so many is a whole seed as it is.
-const WHOLE: u64 = 96;
+const WHOLE: u64 = 40;
 /// What is found may be as much as this, however little is left: it may be made small more easily.
 const ENOUGH: usize = 300;
+/// Nor is what is found that is so many times as much as what is left.
+const MORE: usize = 4;
 /// For how long they are looked for, in hundredths of the time.
 const WHILE: u32 = 10;
 /// How many times as often.
@@ -41,7 +43,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     pub(super) fn find_smaller(&mut self) {
         let (seed, at, before) = (self.seed, self.at, self.taken.len());
         let (limits, taken) = (self.limits.clone(), self.taken.clone());
-        self.most = before.max(ENOUGH);
+        self.most = (before * MORE).max(ENOUGH);
         self.late = ((self.spent)() + WHILE).min(100);
         let mut found = false;
         while (self.spent)() < self.late && !(found && self.most <= FEW) {
