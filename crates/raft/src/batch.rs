@@ -51,8 +51,8 @@ pub struct Proposals {
     ends: Vec<u32>,
 }
 
-/// Where commands are written: a single short one in place, all else behind room for a batch's head.
-/// Most proposals are one short command that is copied into the next batch at once.
+/// Where commands are written: a single short one in place, for it is copied into the next batch
+/// soon; all else behind room for the head of a batch.
 #[derive(Clone)]
 enum Arena {
     Short(u8, [u8; SHORT]),
