@@ -26,11 +26,19 @@ const MORE: usize = 4;
 const WHILE: u32 = 10;
 /// How many times as often.
 const HURRIES: [u64; 4] = [1, 3, 8, 20];
-/// Of strikes, operations, and what befalls single frames.
-const SHARES: [[u32; 4]; 3] = [
-    [1_000_000, 1_000_000, 1_000_000, 400_000],
-    [1_000_000, 1_000_000, 300_000, 0],
-    [1_000_000, 200_000, 20_000, 0],
+/// Of strikes, operations, and what befalls single frames: runs in which much happens, and quick
+/// ones.
+const SHARES: [[[u32; 4]; 3]; 2] = [
+    [
+        [1_000_000, 1_000_000, 1_000_000, 400_000],
+        [1_000_000, 1_000_000, 300_000, 0],
+        [1_000_000, 200_000, 20_000, 0],
+    ],
+    [
+        [1_000_000, 1_000_000, 600_000, 300_000],
+        [300_000, 50_000, 0, 0],
+        [1_000_000, 200_000, 20_000, 0],
+    ],
 ];
 /// Operations a second before the calm: of few each client and the operator has its share.
 const PACES: [Option<u64>; 4] = [None, None, Some(60), Some(20)];
@@ -98,7 +106,8 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         limits.small = dice.below(2) == 0;
         limits.hurry = HURRIES[dice.below(4) as usize];
         limits.chaos_pace = PACES[dice.below(4) as usize];
-        limits.shares = Some(SHARES.map(|shares| shares[dice.below(4) as usize]));
+        let shares = SHARES[dice.below(2) as usize];
+        limits.shares = Some(shares.map(|shares| shares[dice.below(4) as usize]));
         limits.most = Some(self.most);
         let calm_at = BEGIN + WINDOWS[dice.below(6) as usize];
         limits.calm_at = Some(calm_at);

@@ -230,8 +230,8 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
             self.keep(limits, 1);
         }
         self.calm_sooner();
-        self.halves(HALVES_MAX, 20);
-        self.rounds(ROUNDS, 40);
+        self.halves(HALVES_MAX, 12);
+        self.rounds(&ROUNDS[..QUICK], 20);
         while self.taken.len() > FEW && (self.spent)() < 80 {
             self.find_smaller();
             let before = self.taken.len();
