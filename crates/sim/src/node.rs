@@ -7,6 +7,7 @@ use quorate_transport::{
 use quorate_wal::{OpenError, Options, SimDisk, SnapshotStore, Wal};
 
 use crate::clock::Clock;
+use crate::limits::is_small;
 use crate::world::Memory;
 
 /// What one life of a node holds; gone when it dies.
@@ -133,9 +134,10 @@ impl Shell for Hands {
     }
 }
 
-/// A journal small enough that segments are recycled within a run.
+/// A journal small enough that segments are recycled within a run, also within a small one.
 pub(crate) fn options() -> Options {
-    Options { segment_bytes: 64 << 10, ..Options::default() }
+    let segment_bytes = if is_small() { 8 << 10 } else { 64 << 10 };
+    Options { segment_bytes, ..Options::default() }
 }
 
 /// The journal passes this size: its oldest owner must do without the oldest records.

@@ -714,6 +714,14 @@ impl System for Group {
     }
 
     fn disturb(&mut self, _: NodeId, member: &mut Member, ask: &mut Ask<'_>, rng: &mut Rng) {
+        // A change of members that nobody else may have heard of: the node is often cut off next.
+        if self.operator == Operator::Changes && rng.fork(1).below(3) == 0 {
+            let change = any_change(&self.nodes, rng);
+            if let Some(id) = ask.request(member.raft, Request::Change(change)) {
+                member.asked.insert(id, NO_OP);
+            }
+            return;
+        }
         // Where leases are on they must not outlive a hand-over.
         let hands_over = if self.clocks { rng.below(4) > 0 } else { rng.below(2) == 0 };
         if hands_over {
