@@ -17,6 +17,7 @@ use quorate_wal::MemDisk;
 struct Slow(Duration);
 
 impl StateMachine for Slow {
+    #[expect(clippy::disallowed_methods, reason = "it stands for a command that takes long")]
     fn apply(&mut self, commands: &mut dyn Iterator<Item = &[u8]>, outputs: &mut Outputs) {
         for _ in commands {
             std::thread::sleep(self.0);
