@@ -123,14 +123,16 @@ impl<S: StateMachine> Smr<S> {
         self.after_apply(now, out);
     }
 
-    /// Answers whoever waited for what is applied by now, if the state is here.
+    /// Answers whoever waited for what is applied by now.
     pub(super) fn after_apply(&mut self, now: Time, out: Out<'_, S>) {
-        if self.stopped || self.place.here().is_none() {
+        if self.stopped {
             return;
         }
-        self.answer_queries(out);
-        self.begin_audit(now);
-        self.answer_audits(out);
+        if self.place.here().is_some() {
+            self.answer_queries(out);
+            self.begin_audit(now);
+        }
+        self.answer_audits(out); // of what was applied when the state was last here
         let Some(applier) = self.place.here() else { return };
         // A majority has it, and everything applied here is durable here.
         let answer = |id, reply| out.answer_eager(id, reply);
