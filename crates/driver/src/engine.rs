@@ -13,7 +13,7 @@ use crate::clock::boot_time;
 use crate::desk::Feed;
 use crate::disks::{Batch, Done, Journal};
 use crate::setup::{DriverError, DriverStats, Options};
-use crate::sync::{self, Alarm, Notify};
+use crate::sync::{self, Alarm, Mutex, MutexGuard, Notify};
 
 /// The engine's hands: sends leave at once, the rest is collected for the end of the burst.
 pub(crate) struct Hands {
@@ -65,8 +65,8 @@ pub(crate) struct Engine {
     pub(crate) said: Vec<Done>,
     pub(crate) store: mpsc::Sender<(Key, StoreOp)>,
     pub(crate) done: mpsc::Receiver<Done>,
-    /// For work that was handed over, as long as the disk threads live.
-    pub(crate) done_in: mpsc::WeakSender<Done>,
+    /// What work that was handed over has come to; `wake` is called when there is some.
+    pub(crate) worked: Arc<Mutex<Vec<Done>>>,
     /// How much of that is not done.
     pub(crate) working: usize,
     pub(crate) stop: watch::Receiver<bool>,
@@ -86,6 +86,11 @@ const BURST_MAX: usize = 1024;
 const HELD_MAX: usize = 4096;
 /// How long a stop waits for the disk.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Nothing that is done under the lock can leave it half done.
+fn lock(worked: &Mutex<Vec<Done>>) -> MutexGuard<'_, Vec<Done>> {
+    worked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 impl Engine {
     pub(crate) async fn run(mut self) -> Result<(), DriverError> {
@@ -142,6 +147,7 @@ impl Engine {
                 sync::take(&mut self.done, &mut done, BURST_MAX);
             }
             done.append(&mut self.said);
+            self.take_worked(&mut done);
             let now = boot_time();
             self.on_done(now, &mut done)?;
             self.answer_probes();
@@ -292,15 +298,22 @@ impl Engine {
         }
     }
 
+    fn take_worked(&self, done: &mut Vec<Done>) {
+        if self.working > 0 {
+            done.append(&mut lock(&self.worked));
+        }
+    }
+
     /// Work that machines have handed over is begun, each on a thread that may be blocked.
     fn hand_over(&mut self) {
         for (key, work) in self.hands.work.drain(..) {
-            let Some(done) = self.done_in.upgrade() else { continue }; // the node is about to stop
+            let (all, wake) = (Arc::clone(&self.worked), Arc::clone(&self.wake));
             self.working += 1;
             tokio::task::spawn_blocking(move || {
                 let run = std::panic::AssertUnwindSafe(|| work.run());
                 let worked = std::panic::catch_unwind(run).ok();
-                let _ = done.blocking_send(Done::Worked { key, worked }); // else it has stopped
+                lock(&all).push(Done::Worked { key, worked });
+                wake.notify_one();
             });
         }
     }
@@ -311,9 +324,15 @@ impl Engine {
         let settle = async {
             while self.host.is_busy() || self.working > 0 {
                 let mut next = std::mem::take(&mut self.said);
+                self.take_worked(&mut next);
                 if next.is_empty() {
-                    let Some(done) = self.done.recv().await else { break };
-                    next.push(done);
+                    tokio::select! {
+                        done = self.done.recv() => match done {
+                            Some(done) => next.push(done),
+                            None => break,
+                        },
+                        () = self.wake.notified(), if self.working > 0 => {}
+                    }
                 }
                 let now = boot_time();
                 self.on_done(now, &mut next)?;

@@ -206,7 +206,6 @@ where
         let pace = Pace::new(self.options.snapshot_bytes_per_second);
         let (done_in, done) = mpsc::channel(4096);
         let (store, store_out) = mpsc::channel(1024);
-        let done_weak = done_in.downgrade();
         let mut threads = Vec::new();
         let journal = if self.options.journal_here {
             disks::here(self.wal)
@@ -237,7 +236,7 @@ where
             said: Vec::new(),
             store,
             done,
-            done_in: done_weak,
+            worked: Arc::default(),
             working: 0,
             stop: stopped,
             probes,
