@@ -1,8 +1,8 @@
 //! From a seed that fails to the few events that matter.
 //!
-//! The seed stays; what goes are kinds of fault, nodes, operations of clients, single strikes and
-//! what befalls single frames, as long as the same invariant breaks. All else is drawn as before,
-//! for each kind draws from a stream of its own.
+//! What goes are kinds of fault, nodes, operations of clients, single strikes and what befalls
+//! single frames, as long as the same invariant breaks. All else is drawn as before, for each kind
+//! draws from a stream of its own. The seed stays, unless another one breaks the same with less.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -246,7 +246,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     /// Of what does not come to pass in the calm, less may have happened before: up to when it
     /// comes sooner all is the same, so it is known soon by when what mattered had happened.
     fn calm_sooner(&mut self) {
-        let (mut least, mut most) = (0, CALM_MOST);
+        let (mut least, mut most) = (0, self.limits.calm_at.unwrap_or(CALM_MOST));
         while self.liveness && most - least > most / 16 + SECOND / 10 {
             let at = least + (most - least) / 2;
             let limits = Limits { calm_at: Some(at), ..self.limits.clone() };
