@@ -96,6 +96,8 @@ impl Raft {
         if replaces {
             (self.term, self.vote) = (self.term.next(), None);
             self.persist_vote(out);
+            // It is as the leader of the former term had it.
+            self.matched = self.commit;
         }
         self.stats.fetched += new.as_slice().iter().map(View::count).sum::<usize>() as u64;
         self.append_views(new, out);

@@ -162,6 +162,65 @@ fn a_node_that_gives_up_what_made_it_a_voter_asks_for_votes_no_more() {
 }
 
 #[test]
+fn what_was_as_a_former_leader_had_it_is_not_committed_by_the_next() {
+    // Who gives up what made it a voter follows at once, in a term that it has entered by itself.
+    let mut stage = stage_of(3, 4, |config| config.append_bytes_max = 1);
+    elect(&mut stage, N1);
+    stage.isolate(N4);
+    ask(&mut stage, N1, add(N4));
+    beat(&mut stage, N1, 1);
+    apart(&mut stage, &[N2, N3]);
+    while members(&stage, N1) != "1 2 3 4" {
+        stage.advance(Duration::from_millis(20));
+        stage.timer(N1);
+        while members(&stage, N1) != "1 2 3 4" && run_one(&mut stage) {}
+    }
+    assert_eq!(members(&stage, N4), "1 2 3 + 4 -> 1 2 3 4", "only the leader knows yet");
+    stage.lose(|_| true);
+    apart(&mut stage, &[N1, N4]);
+    stage.advance(Duration::from_millis(600));
+    stage.timer(N2);
+    while !stage.node(N2).is_leader() && run_one(&mut stage) {}
+    stage.lose(|_| true);
+    apart(&mut stage, &[N2]);
+    propose(&mut stage, N2, "a");
+    stage.sync(N2);
+    for _ in 0..3 {
+        stage.advance(Duration::from_millis(600));
+        stage.timer(N1); // it leads no more, learns of the term of node 2, and leads again
+        run_one(&mut stage);
+        while !stage.node(N1).is_leader() && run_one(&mut stage) {}
+    }
+    while members(&stage, N4) != "1 2 3 4" && run_one(&mut stage) {}
+    stage.isolate(N4);
+    stage.sync(N4);
+    beat(&mut stage, N1, 3);
+    assert!(stage.node(N1).is_leader() && members(&stage, N3) == "1 2 3 4");
+    let term = stage.node(N4).term();
+    assert_eq!(term, stage.node(N1).term());
+    apart(&mut stage, &[N1, N3]);
+    [N2, N1].iter().for_each(|node| {
+        stage.advance(Duration::from_millis(600));
+        stage.timer(*node); // they lead no more
+    });
+    for _ in 0..2 {
+        stage.advance(Duration::from_millis(600));
+        stage.timer(N4);
+        while members(&stage, N4) == "1 2 3 4" && run_one(&mut stage) {}
+    }
+    assert_eq!(members(&stage, N4), "1 2 3 + 4 -> 1 2 3 4");
+    assert_eq!(stage.node(N4).role_name(), RoleName::Follower);
+    stage.lose(|_| true);
+    apart(&mut stage, &[N4]);
+    elect(&mut stage, N3);
+    assert_eq!(stage.node(N3).term(), stage.node(N4).term(), "it entered the same term");
+    beat(&mut stage, N3, 2);
+    stage.heal();
+    beat(&mut stage, N3, 4);
+    assert_eq!(applied(&stage, N4), applied(&stage, N3));
+}
+
+#[test]
 fn a_configuration_counts_from_the_moment_it_is_in_the_log() {
     // [Raft §6]
     let mut stage = founded(3, 3);

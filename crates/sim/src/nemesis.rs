@@ -130,11 +130,14 @@ pub enum Fault {
     /// hears what was said to it in older terms, and while this kind is on, a node that starts
     /// what was said to its former life.
     Echo,
+    /// The next few nodes to become leader are cut off a moment later, each until it is the turn of
+    /// the one after it.
+    TakeTurns,
 }
 
 impl Fault {
     /// All kinds that strike at a time of their own and are drawn for every system.
-    pub const STRIKES: [Self; 42] = [
+    pub const STRIKES: [Self; 43] = [
         Self::Clog,
         Self::Partition,
         Self::MinorityCut,
@@ -177,6 +180,7 @@ impl Fault {
         Self::Quiet,
         Self::System,
         Self::Echo,
+        Self::TakeTurns,
     ];
 
     /// Kinds that are drawn for each frame, follow from another, or are for some systems.
@@ -203,7 +207,7 @@ impl Fault {
             Self::Duplicate => "N2",
             Self::Overtaken => "N3",
             Self::Clog => "N4",
-            Self::Partition | Self::MinorityCut | Self::IsolateLeader => "N5",
+            Self::Partition | Self::MinorityCut | Self::IsolateLeader | Self::TakeTurns => "N5",
             Self::OneWay => "N6",
             Self::Ring | Self::Bridge => "N7",
             Self::FlappingLink => "N8",
@@ -294,8 +298,8 @@ impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let mut kinds = Vec::new();
         // Drawn apart, so that they shift nothing else.
-        let [mut of_bulk, mut of_delays, mut of_power, mut usurps, mut echoes] =
-            [1, 2, 3, 4, 5].map(|n| rng.fork(n));
+        let [mut of_bulk, mut of_delays, mut of_power, mut usurps, mut echoes, mut turns] =
+            [1, 2, 3, 4, 5, 6].map(|n| rng.fork(n));
         let mut bulk_loss = [0, 0, 0, 300_000];
         let mut late = [0, 1_000, 10_000];
         for fault in Fault::STRIKES {
@@ -303,6 +307,7 @@ impl Plan {
                 Fault::PowerAtElection => &mut of_power,
                 Fault::Usurp => &mut usurps,
                 Fault::Echo => &mut echoes,
+                Fault::TakeTurns => &mut turns,
                 _ => &mut *rng,
             };
             if rng.chance_ppm(450_000) {
@@ -315,7 +320,7 @@ impl Plan {
                 [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
             kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
-            kinds.extend([(Fault::PowerAtElection, 6), (Fault::Echo, 8)]);
+            kinds.extend([(Fault::PowerAtElection, 6), (Fault::Echo, 8), (Fault::TakeTurns, 8)]);
             bulk_loss = [0, 300_000, 600_000, 900_000];
             late = [1_000, 10_000, 100_000];
         }
@@ -381,8 +386,8 @@ mod tests {
         let mut all: Vec<Fault> = Fault::STRIKES.into_iter().chain(Fault::FOLLOW).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 54);
-        assert_eq!(*all.last().expect("some"), Fault::Echo);
+        assert_eq!(all.len(), 55);
+        assert_eq!(*all.last().expect("some"), Fault::TakeTurns);
         assert!(all.iter().all(|fault| !fault.class().is_empty()));
     }
 

@@ -23,10 +23,12 @@ mod echo;
 mod judged;
 mod step;
 mod strike;
+mod turns;
 
 pub use ask::Ask;
 use ask::Clients;
 pub(crate) use echo::Memory;
+use turns::Turns;
 
 /// What is being tested: which machines a node runs, what their application does, what must hold.
 pub trait System: Sized {
@@ -205,6 +207,10 @@ enum Stop {
     /// All nodes lose power.
     PowerAll,
     Isolate,
+    /// Cut off, as leaders take turns.
+    Turn,
+    /// Not cut off any more.
+    Rejoin,
     /// Dies and is back within milliseconds.
     Blink,
 }
@@ -259,6 +265,7 @@ pub struct World<S: System> {
     /// Strike when a leader or an election appears.
     stop_new_leaders: u64,
     power_new_leaders: u64,
+    turns: Turns,
     crash_voters: u64,
     /// Hears both sides of an election, and dies so often after it spoke.
     waverer: Option<(NodeId, u64)>,
@@ -321,6 +328,7 @@ impl<S: System> World<S> {
             frames: 0,
             stop_new_leaders: 0,
             power_new_leaders: 0,
+            turns: Turns::default(),
             crash_voters: 0,
             waverer: None,
             known_leader: None,

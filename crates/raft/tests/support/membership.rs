@@ -13,6 +13,8 @@ pub(crate) struct Configurations {
     of_leaders: BTreeMap<Term, Index>,
     /// What may be in force for each node, by when it last changed.
     in_force: BTreeMap<NodeId, (Index, bool, Vec<Members>)>,
+    /// Every configuration that was ever seen to stand in a log.
+    in_logs: BTreeMap<(Index, Term), Members>,
 }
 
 impl Configurations {
@@ -51,8 +53,44 @@ impl Configurations {
         Ok(())
     }
 
+    pub(crate) fn of(founders: &[NodeId]) -> Self {
+        let in_logs = BTreeMap::from([((Index::ZERO, Term::ZERO), Members::new(founders))]);
+        Self { in_logs, ..Self::default() }
+    }
+
+    /// The configurations by which a log may have committed what follows `committed`: the last one
+    /// up to there, and all after it. By what stands in the log, whatever its node believes.
+    pub(crate) fn of_log(
+        &self,
+        committed: Index,
+        term_at: impl Fn(Index) -> Option<Term>,
+    ) -> Vec<&Members> {
+        let mut all = Vec::new();
+        for (&(index, term), members) in self.in_logs.iter().rev() {
+            let stands = match term_at(index) {
+                Some(there) => there == term,
+                // A snapshot has taken its place.
+                None => index == Index::ZERO || self.committed.get(&index) == Some(members),
+            };
+            if stands {
+                all.push(members);
+            }
+            if stands && index <= committed {
+                break;
+            }
+        }
+        all
+    }
+
     /// Remembers what may be in force for a node.
     pub(crate) fn note(&mut self, node: NodeId, raft: &Raft) {
+        let at = raft.members_index();
+        if let Some((term, entry)) = raft.entry(at)
+            && !self.in_logs.contains_key(&(at, term))
+            && postcard::to_allocvec(raft.members()).is_ok_and(|bytes| bytes == *entry)
+        {
+            self.in_logs.insert((at, term), raft.members().clone());
+        }
         let state = (raft.members_index(), raft.members_index() <= raft.commit());
         let known = self.in_force.get(&node).map(|(index, committed, _)| (*index, *committed));
         if known != Some(state) {
@@ -151,6 +189,21 @@ mod tests {
         all.r23_one_at_a_time(Term(2), Index(4), Index(0)).unwrap();
         all.r23_one_at_a_time(Term(1), Index(7), Index(3)).unwrap();
         assert!(all.r23_one_at_a_time(Term(1), Index(9), Index(6)).is_err());
+    }
+
+    #[test]
+    fn what_a_log_is_committed_by_stands_in_it() {
+        let mut all = Configurations::of(&[1, 2, 3].map(NodeId));
+        let (one, two) = (of(&[1, 2]), of(&[1]));
+        all.in_logs.insert((Index(4), Term(1)), one.clone());
+        all.in_logs.insert((Index(6), Term(2)), two.clone());
+        let log = |term| move |index: Index| (index.0 > 0).then_some(Term(term));
+        assert_eq!(all.of_log(Index(3), log(1)), [&one, &of(&[1, 2, 3])]);
+        assert_eq!(all.of_log(Index(5), log(1)), [&one]);
+        assert_eq!(all.of_log(Index(5), log(2)), [&two, &of(&[1, 2, 3])]);
+        assert_eq!(all.of_log(Index(9), log(3)), [&of(&[1, 2, 3])]);
+        all.committed.insert(Index(4), one.clone());
+        assert_eq!(all.of_log(Index(9), |_| None), [&one]);
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Group {
             config,
             nodes: (1..=nodes).map(NodeId).collect(),
             operator,
-            configurations: Configurations::default(),
+            configurations: Configurations::of(&(1..=founders).map(NodeId).collect::<Vec<_>>()),
             changes: 0,
             clocks: false,
             promised: Vec::new(),
@@ -792,11 +792,11 @@ impl Group {
         if index <= self.committed {
             return Ok(());
         }
-        self.committed = index;
+        let before = std::mem::replace(&mut self.committed, index);
         let Some((term, _)) = raft.entry(index) else { return Ok(()) };
-        let by_any = |has: &dyn Fn(NodeId) -> bool| {
-            raft.members_in_force().any(|members| members.is_quorum(has))
-        };
+        let term_at = |index| raft.entry(index).map(|(term, _)| term);
+        let all = self.configurations.of_log(before, term_at);
+        let by_any = |has: &dyn Fn(NodeId) -> bool| all.iter().any(|all| all.is_quorum(has));
         self.facts.r8((index, term), &self.disks, by_any)
     }
 

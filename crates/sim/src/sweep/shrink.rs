@@ -548,7 +548,7 @@ mod tests {
         assert_eq!(shrunk.last.taken, want);
         assert_eq!(shrunk.events_before, 3150);
         assert_eq!(shrunk.limits.absent, BTreeSet::from([NodeId(2), NodeId(3)]));
-        assert_eq!(shrunk.limits.masked.len(), 52, "all but kills and losses");
+        assert_eq!(shrunk.limits.masked.len(), 53, "all but kills and losses");
         assert!(shrunk.tries < 5_000, "{}", shrunk.tries);
         let summary = shrunk.summary();
         assert!(summary.starts_with("4 events left of 3150: 2 strikes, 1 operations, 1 faults"));

@@ -18,6 +18,7 @@ impl<S: System> World<S> {
         let changed = std::mem::replace(&mut self.known_leader, leader) != leader;
         if changed {
             self.turn_memories();
+            leader.into_iter().for_each(|leader| self.begin_turn(leader));
         }
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
             self.stop_new_leaders -= 1;
@@ -71,6 +72,8 @@ impl<S: System> World<S> {
                 let rest: Vec<_> = self.ids().into_iter().filter(|id| *id != node).collect();
                 self.net.split(&[node], &rest);
             }
+            Stop::Turn => return self.turn(node),
+            Stop::Rejoin => self.rejoin(node),
         }
         Ok(())
     }
@@ -438,6 +441,7 @@ impl<S: System> World<S> {
             Fault::Kill => self.kill(node, None),
             Fault::KillLeader => self.kill(leader.unwrap_or(node), None),
             Fault::StopNewLeader => self.stop_new_leaders = few,
+            Fault::TakeTurns => self.turns.left = few + 1,
             Fault::CrashVoters => self.crash_voters += few + 1,
             Fault::LongOutage => self.kill(node, Some(down)),
             Fault::Wipe => self.wipe(node),
@@ -499,7 +503,6 @@ impl<S: System> World<S> {
     }
 
     pub(super) fn disturb(&mut self, node: NodeId) -> Result<(), Violation> {
-        let true_now = self.now;
         let mut dice = self.dice(Fault::System);
         let node = self.system.leader().filter(|_| dice.below(2) == 0).unwrap_or(node);
         let soon = [1_000_000, 10_000_000, 30_000_000][dice.below(3) as usize];
@@ -507,6 +510,12 @@ impl<S: System> World<S> {
         if cut {
             self.push(delay, Event::Stop { node, how: Stop::Isolate });
         }
+        self.ask_system(node)
+    }
+
+    /// The system does something to a node.
+    pub(super) fn ask_system(&mut self, node: NodeId) -> Result<(), Violation> {
+        let true_now = self.now;
         let Some(slot) = self.nodes.get_mut(&node) else { return Ok(()) };
         let now = slot.clock.local(true_now);
         let Some(life) = &mut slot.life else { return Ok(()) };
