@@ -32,14 +32,16 @@ impl Raft {
         }
         if term > self.term {
             (self.term, self.vote) = (term, None);
+            self.matched = Index::ZERO;
         }
+        // What is committed is in every later leader's log [Raft §5.4]; what was as the leader of
+        // this term has it, is so still, and it may have nothing more to send.
+        self.matched = self.matched.max(self.commit);
         self.give_up_reads(out);
         self.role = Role::Follower;
         self.role_changed = true;
         self.leader = None;
         self.contact = None;
-        // What is committed is in every later leader's log. [Raft §5.4]
-        self.matched = self.commit;
         self.ack_due = false;
         self.reset_election(now);
     }

@@ -451,6 +451,34 @@ fn row_24_who_proposed_what_a_snapshot_overtook_is_told_though_the_group_rests()
 }
 
 #[test]
+fn row_24_who_campaigned_in_vain_learns_what_is_committed_though_the_group_rests() {
+    // Found by seed 5217: the leader counts on its acknowledgement, and sends nothing again.
+    let mut stage = led_by(3, N1);
+    stage.isolate(N2);
+    propose(&mut stage, N1, "a");
+    stage.settle(N1);
+    assert!(stage.deliver(N1, N3));
+    stage.sync(N3);
+    stage.settle(N3);
+    assert!(stage.deliver(N3, N1));
+    stage.settle(N1);
+    assert_eq!(stage.node(N1).commit(), Index(1), "its own disk is late");
+    stage.link(N3, N1, LinkState::Down);
+    stage.advance(Duration::from_millis(60));
+    stage.timer(N3);
+    assert_eq!(stage.node(N3).role_name(), RoleName::PreCandidate);
+    stage.lose(|_| true);
+    stage.sync(N1);
+    for _ in 0..4 {
+        stage.run();
+        stage.advance(Duration::from_millis(50));
+        stage.timer(N1);
+    }
+    assert_eq!(stage.node(N1).commit(), Index(2));
+    assert_eq!(applied(&stage, N3), applied(&stage, N1));
+}
+
+#[test]
 fn row_35_a_node_that_was_away_does_not_raise_the_term() {
     let mut stage = led_by(3, N1);
     stage.isolate(N3);

@@ -35,8 +35,14 @@ impl<S: System> World<S> {
         let (asked, last) = (rng.below(3) == 0, self.turns.left == 0);
         let soon = if asked { rng.below(3 * MILLI) } else { 0 };
         let later = [1, 200, 900][rng.below(3) as usize] * MILLI;
+        let out = self.turns.out.filter(|out| *out != leader);
+        if let Some(out) = out.filter(|_| rng.below(3) == 0)
+            && self.join(out, leader)
+        {
+            return Ok(());
+        }
         self.push(soon, Event::Stop { node: leader, how: Stop::Isolate });
-        let out = self.turns.out.replace(leader).filter(|out| *out != leader);
+        self.turns.out = Some(leader);
         if let Some(node) = out {
             self.push(soon + rng.below(later), Event::Stop { node, how: Stop::Rejoin });
         }
@@ -44,6 +50,28 @@ impl<S: System> World<S> {
             self.push(2 * later, Event::Stop { node: leader, how: Stop::Rejoin });
         }
         if asked { self.ask_system(leader) } else { Ok(()) }
+    }
+
+    /// The leader stays, and one who has just heard from it, a part of what it has perhaps, joins
+    /// who is cut off; false where no majority would be left.
+    fn join(&mut self, out: NodeId, leader: NodeId) -> bool {
+        let mut rng = self.dice(Fault::TakeTurns).fork(1);
+        let mut rest = self.ids();
+        let majority = rest.len() / 2 + 1;
+        rest.retain(|id| ![out, leader].contains(id));
+        if rest.len() < majority {
+            return false;
+        }
+        let node = rest.swap_remove(rng.below(rest.len() as u64) as usize);
+        rest.push(leader);
+        self.net.split(&[node, out], &rest);
+        self.net.mend(node, out);
+        self.net.mend(out, node);
+        for node in [node, out] {
+            let long = rng.between(400, 2_000) * MILLI;
+            self.push(long, Event::Stop { node, how: Stop::Rejoin });
+        }
+        true
     }
 
     /// A node that was cut off is reached again.
