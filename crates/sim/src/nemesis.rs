@@ -320,7 +320,7 @@ impl Plan {
                 [(Fault::StopNewLeader, 14), (Fault::IsolateLeader, 8), (Fault::KillLeader, 8)];
             kinds.extend(storm);
             kinds.extend([(Fault::CrashVoters, 8), (Fault::Contest, 10)]);
-            kinds.extend([(Fault::PowerAtElection, 6), (Fault::Echo, 8), (Fault::TakeTurns, 8)]);
+            kinds.extend([(Fault::PowerAtElection, 6), (Fault::Echo, 8), (Fault::TakeTurns, 14)]);
             bulk_loss = [0, 300_000, 600_000, 900_000];
             late = [1_000, 10_000, 100_000];
         }

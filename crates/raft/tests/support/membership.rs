@@ -94,7 +94,13 @@ impl Configurations {
         let state = (raft.members_index(), raft.members_index() <= raft.commit());
         let known = self.in_force.get(&node).map(|(index, committed, _)| (*index, *committed));
         if known != Some(state) {
-            let all = raft.members_in_force().cloned().collect();
+            let mut all: Vec<_> = raft.members_in_force().cloned().collect();
+            // Power may be lost before a configuration that is cut off is so on the disk.
+            if let Some((_, _, before)) = self.in_force.remove(&node)
+                && (!state.1 || known.is_some_and(|(index, _)| state.0 < index))
+            {
+                all.extend(before);
+            }
             self.in_force.insert(node, (state.0, state.1, all));
         }
     }

@@ -36,7 +36,7 @@ impl<S: System> World<S> {
         let soon = if asked { rng.below(3 * MILLI) } else { 0 };
         let later = [1, 200, 900][rng.below(3) as usize] * MILLI;
         let out = self.turns.out.filter(|out| *out != leader);
-        if let Some(out) = out.filter(|_| rng.below(3) == 0)
+        if let Some(out) = out.filter(|_| rng.below(2) == 0)
             && self.join(out, leader)
         {
             return Ok(());
