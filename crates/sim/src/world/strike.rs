@@ -441,7 +441,10 @@ impl<S: System> World<S> {
             Fault::Kill => self.kill(node, None),
             Fault::KillLeader => self.kill(leader.unwrap_or(node), None),
             Fault::StopNewLeader => self.stop_new_leaders = few,
-            Fault::TakeTurns => self.turns.left = few + 1,
+            Fault::TakeTurns => {
+                self.turns.left = few + 1;
+                leader.into_iter().for_each(|leader| self.begin_turn(leader));
+            }
             Fault::CrashVoters => self.crash_voters += few + 1,
             Fault::LongOutage => self.kill(node, Some(down)),
             Fault::Wipe => self.wipe(node),
