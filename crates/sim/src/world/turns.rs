@@ -17,14 +17,14 @@ pub(super) struct Turns {
 }
 
 impl<S: System> World<S> {
-    /// Another leads: it has little time.
+    /// Another leads: it has little time, or none to tell anybody of it.
     pub(super) fn begin_turn(&mut self, leader: NodeId) {
         if self.turns.left == 0 || !self.chaos {
             return;
         }
         self.turns.left -= 1;
         let mut rng = self.dice(Fault::TakeTurns);
-        let soon = [2, 10, 50][rng.below(3) as usize] * MILLI;
+        let soon = [1, MILLI / 5, 5 * MILLI, 50 * MILLI][rng.below(4) as usize];
         self.push(rng.below(soon), Event::Stop { node: leader, how: Stop::Turn });
     }
 
