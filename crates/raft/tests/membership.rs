@@ -63,6 +63,17 @@ fn restart(stage: &mut Stage, node: NodeId) {
     stage.start(node);
 }
 
+/// Node 4 is to join and knows nothing yet; node 1 leads, and reaches it alone.
+fn alone_with_a_newcomer() -> Stage {
+    let mut stage = stage_of(3, 4, |config| config.append_bytes_max = 1);
+    elect(&mut stage, N1);
+    stage.isolate(N4);
+    ask(&mut stage, N1, add(N4));
+    beat(&mut stage, N1, 1);
+    apart(&mut stage, &[N2, N3]);
+    stage
+}
+
 /// All disks catch up and one message arrives; false where none is under way.
 fn run_one(stage: &mut Stage) -> bool {
     stage.nodes().for_each(|node| stage.sync(node));
@@ -131,12 +142,7 @@ fn a_learner_counts_for_nothing_and_never_campaigns() {
 #[test]
 fn a_node_that_gives_up_what_made_it_a_voter_asks_for_votes_no_more() {
     // Found by seed 4944: it was a candidate yet, and a learner as of what is committed.
-    let mut stage = stage_of(3, 4, |config| config.append_bytes_max = 1);
-    elect(&mut stage, N1);
-    stage.isolate(N4);
-    ask(&mut stage, N1, add(N4));
-    beat(&mut stage, N1, 1);
-    apart(&mut stage, &[N2, N3]);
+    let mut stage = alone_with_a_newcomer();
     beat(&mut stage, N1, 4);
     assert_eq!(members(&stage, N4), "1 2 3 4", "and no other but the leader knows");
     apart(&mut stage, &[N1, N4]);
@@ -164,12 +170,7 @@ fn a_node_that_gives_up_what_made_it_a_voter_asks_for_votes_no_more() {
 #[test]
 fn what_was_as_a_former_leader_had_it_is_not_committed_by_the_next() {
     // Who gives up what made it a voter follows at once, in a term that it has entered by itself.
-    let mut stage = stage_of(3, 4, |config| config.append_bytes_max = 1);
-    elect(&mut stage, N1);
-    stage.isolate(N4);
-    ask(&mut stage, N1, add(N4));
-    beat(&mut stage, N1, 1);
-    apart(&mut stage, &[N2, N3]);
+    let mut stage = alone_with_a_newcomer();
     while members(&stage, N1) != "1 2 3 4" {
         stage.advance(Duration::from_millis(20));
         stage.timer(N1);

@@ -130,8 +130,8 @@ pub enum Fault {
     /// hears what was said to it in older terms, and while this kind is on, a node that starts
     /// what was said to its former life.
     Echo,
-    /// The next few nodes to become leader are cut off a moment later, each until it is the turn of
-    /// the one after it.
+    /// The leader and the next few to become one are cut off a moment later, each until it is the
+    /// turn of the one after it; often the leader stays, and another node joins who is cut off.
     TakeTurns,
 }
 

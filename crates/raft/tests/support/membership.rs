@@ -53,6 +53,7 @@ impl Configurations {
         Ok(())
     }
 
+    /// Of a group that begins with these voters.
     pub(crate) fn of(founders: &[NodeId]) -> Self {
         let in_logs = BTreeMap::from([((Index::ZERO, Term::ZERO), Members::new(founders))]);
         Self { in_logs, ..Self::default() }
