@@ -67,6 +67,19 @@ pub trait System: Sized {
         false
     }
 
+    /// True where the last step of a node has brought it a part, and not all, of what its leader
+    /// has and is not decided yet, another would have it give that up, and the rest can decide: for
+    /// faults that leave the two alone.
+    fn lags(&self, _node: NodeId, _other: NodeId) -> bool {
+        false
+    }
+
+    /// True unless it is known that of two nodes one has nothing in the place of what the other
+    /// has: for faults that have a third one hear both.
+    fn contradict(&self, _one: NodeId, _other: NodeId) -> bool {
+        true
+    }
+
     /// A frame in words, for the trace.
     fn describe(&self, frame: &Frame) -> String {
         format!("{} bytes", frame.flat_len())
@@ -211,6 +224,8 @@ enum Stop {
     Turn,
     /// Not cut off any more.
     Rejoin,
+    /// Those whom it was to lead hear each other again.
+    Together,
     /// Dies and is back within milliseconds.
     Blink,
 }

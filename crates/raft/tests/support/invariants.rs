@@ -90,6 +90,24 @@ impl Facts {
         }
     }
 
+    /// Whether each of two logs, known by where they end, has something in the place of what the
+    /// other has; also where that was not seen.
+    pub(crate) fn contradict(&self, one: (Index, Term), other: (Index, Term)) -> bool {
+        let upto = one.0.min(other.0);
+        let terms = [one, other].map(|last| self.term_at(upto, last));
+        terms[0] != terms[1] || terms.contains(&None)
+    }
+
+    /// The term of an entry of the log that ends with `last`.
+    fn term_at(&self, index: Index, last: (Index, Term)) -> Option<Term> {
+        let (mut at, mut term) = last;
+        while at > index {
+            term = self.logs.get(&(at, term))?.1;
+            at = at.previous();
+        }
+        Some(term)
+    }
+
     /// R5 leader completeness: a leader has every entry that was committed in an earlier term.
     /// `log` is its first and last entry in memory, `term_at` the term of each. [Raft §5.4]
     pub(crate) fn r5(
@@ -235,6 +253,19 @@ mod tests {
         let mut facts = Facts::default();
         facts.r4(at, (7, Term(1))).unwrap();
         breaks("R4", facts.r4(at, (7, Term(2))));
+    }
+
+    #[test]
+    fn logs_contradict_each_other_unless_one_is_a_part_of_the_other() {
+        let mut facts = Facts::default();
+        for (index, term, before) in [(1, 1, 0), (2, 1, 1), (2, 3, 1), (3, 4, 3)] {
+            facts.r4((Index(index), Term(term)), (9, Term(before))).unwrap();
+        }
+        let end = |index, term| (Index(index), Term(term));
+        assert!(facts.contradict(end(2, 1), end(3, 4)) && facts.contradict(end(3, 4), end(2, 1)));
+        assert!(!facts.contradict(end(2, 3), end(3, 4)), "it is a part of it");
+        assert!(!facts.contradict(end(1, 1), end(2, 1)) && !facts.contradict(end(0, 0), end(3, 4)));
+        assert!(facts.contradict(end(1, 1), end(5, 5)), "that was never seen");
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub(crate) struct Group {
     /// The highest index that anybody knew to be committed.
     committed: Index,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
+    /// Whose log has grown in the last step, to less than its leader's; and the voters.
+    lags: Option<(NodeId, Vec<NodeId>)>,
     broken: Option<String>,
     hint: Option<NodeId>,
     electing: std::collections::BTreeSet<NodeId>,
@@ -249,6 +251,7 @@ impl Group {
             snapshot_every: 150,
             committed: Index::ZERO,
             log_ends: BTreeMap::new(),
+            lags: None,
             broken: None,
             hint: None,
             electing: Default::default(),
@@ -574,6 +577,7 @@ impl System for Group {
         if let Some(what) = self.broken.take() {
             return Err(what);
         }
+        self.lags = None;
         let term = raft.term();
         r11_r13((member.term, member.commit), (term, raft.commit()))?;
         self.configurations.note(node, raft);
@@ -699,6 +703,20 @@ impl System for Group {
         self.facts.leaders.last_key_value().map(|(_, node)| *node)
     }
 
+    fn lags(&self, node: NodeId, other: NodeId) -> bool {
+        let Some((_, voters)) = self.lags.as_ref().filter(|(lags, _)| *lags == node) else {
+            return false;
+        };
+        let rest = voters.iter().filter(|id| ![node, other].contains(id)).count();
+        let end = |node| self.log_ends.get(&node).map(|(index, term)| (*term, *index));
+        rest > voters.len() / 2 && end(other) > end(node) && self.contradict(node, other)
+    }
+
+    fn contradict(&self, one: NodeId, other: NodeId) -> bool {
+        let ends = [one, other].map(|node| self.log_ends.get(&node).copied());
+        matches!(ends, [Some(one), Some(other)] if self.facts.contradict(one, other))
+    }
+
     fn births(&self) -> bool {
         self.births
     }
@@ -806,6 +824,12 @@ impl Group {
         let Some((term, _)) = raft.entry(last) else { return Ok(()) };
         if self.log_ends.insert(node, (last, term)) == Some((last, term)) {
             return Ok(());
+        }
+        let leader = self.facts.leaders.get(&raft.term());
+        let more =
+            leader.and_then(|leader| self.log_ends.get(leader)).map(|end| end.0) > Some(last);
+        if more && last > self.committed && raft.role_name() == RoleName::Follower {
+            self.lags = Some((node, raft.members().voters().to_vec()));
         }
         let mut index = last;
         while index > base.next() {

@@ -20,6 +20,7 @@ impl<S: System> World<S> {
             self.turn_memories();
             leader.into_iter().for_each(|leader| self.begin_turn(leader));
         }
+        self.meet_who_is_out(node);
         if let Some(node) = leader.filter(|_| changed && self.stop_new_leaders > 0 && self.chaos) {
             self.stop_new_leaders -= 1;
             let mut rng = self.dice(Fault::StopNewLeader);
@@ -74,6 +75,7 @@ impl<S: System> World<S> {
             }
             Stop::Turn => return self.turn(node),
             Stop::Rejoin => self.rejoin(node),
+            Stop::Together => self.come_together(),
         }
         Ok(())
     }
@@ -192,8 +194,9 @@ impl<S: System> World<S> {
         let quiet = self.dice(Fault::Quiet).between(2 * SECOND, 4 * SECOND);
         let number = self.strikes;
         self.strikes += 1;
-        let masked =
-            self.plan.masked.contains(&fault) || !self.choices.happens(Choice::Strike, number);
+        let masked = self.now < self.turns.busy_until
+            || self.plan.masked.contains(&fault)
+            || !self.choices.happens(Choice::Strike, number);
         if fault == Fault::Quiet && !masked {
             wait += quiet;
         }
