@@ -170,12 +170,15 @@ impl<S: StateMachine> Machine for Smr<S> {
     }
 
     fn deadline(&self) -> Option<Time> {
+        // Who has just given up leading counts no time, though its tickers learn that later.
+        let [ticker, auditor] = [&self.ticker, &self.auditor]
+            .map(|own| own.deadline().filter(|_| self.raft.is_leader()));
         let own = [
             self.pace.deadline(),
             self.snapshots.deadline(self.place.here().is_some()),
             self.watches.deadline(),
-            self.ticker.deadline(),
-            self.auditor.deadline(),
+            ticker,
+            auditor,
             self.audits.deadline(),
         ];
         self.raft.deadline().into_iter().chain(own.into_iter().flatten()).min()

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quorate_smr::{
     Commands, Event, Outputs, Pieces, Rejection, Reply, Request, RestoreError, Retry, StateMachine,
 };
-use quorate_transport::NodeId;
+use quorate_transport::{Input, NodeId};
 use trio::Group;
 
 /// A sum of the bytes of its commands, with faults that are planted in one replica.
@@ -163,6 +163,22 @@ fn a_leader_whose_state_differs_stops_and_another_leads() {
     assert!(group.halt(2).is_some());
     assert_ne!(group.leader(), Some(TWO));
     check_rest(&mut group);
+}
+
+/// Seed 2556: the clock jumped in a burst that had begun with an audit.
+#[test]
+fn a_leader_that_gives_up_in_the_burst_of_an_audit_is_not_due_at_once() {
+    let millis = Duration::from_millis;
+    let mut group = Group::new(3, Sum::default(), |_, config| config.audit_interval = millis(300));
+    apply(&mut group, 1);
+    group.pass(millis(150));
+    let node = group.nodes.get_mut(&ONE).unwrap();
+    for now in [group.now + millis(100), group.now + millis(60_000)] {
+        assert!(node.cell.machine().raft().is_leader(), "at {now:?}");
+        node.cell.handle(now, Input::Timer, &mut node.hands);
+        assert!(node.cell.deadline().is_some_and(|at| at > now), "law 1");
+    }
+    assert!(!node.cell.machine().raft().is_leader(), "it has heard nobody for a minute");
 }
 
 #[test]
