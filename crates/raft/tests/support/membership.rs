@@ -92,18 +92,30 @@ impl Configurations {
         {
             self.in_logs.insert((at, term), raft.members().clone());
         }
-        let state = (raft.members_index(), raft.members_index() <= raft.commit());
+        let all = || raft.members_in_force().cloned().collect();
+        self.note_in_force(node, (at, at <= raft.commit()), all);
+    }
+
+    /// The newest configuration of a node is that of an index, committed or not; these are what
+    /// may be in force.
+    fn note_in_force(
+        &mut self,
+        node: NodeId,
+        state: (Index, bool),
+        all: impl FnOnce() -> Vec<Members>,
+    ) {
         let known = self.in_force.get(&node).map(|(index, committed, _)| (*index, *committed));
-        if known != Some(state) {
-            let mut all: Vec<_> = raft.members_in_force().cloned().collect();
-            // Power may be lost before a configuration that is cut off is so on the disk.
-            if let Some((_, _, before)) = self.in_force.remove(&node)
-                && (!state.1 || known.is_some_and(|(index, _)| state.0 < index))
-            {
-                all.extend(before);
-            }
-            self.in_force.insert(node, (state.0, state.1, all));
+        if known == Some(state) {
+            return;
         }
+        let mut all = all();
+        // Power may be lost before a configuration that is cut off is so on the disk.
+        if let Some((_, _, before)) = self.in_force.remove(&node)
+            && (!state.1 || known.is_some_and(|(index, _)| state.0 < index))
+        {
+            all.extend(before);
+        }
+        self.in_force.insert(node, (state.0, state.1, all));
     }
 
     /// Adds to `core`, from `others`, until it can decide whatever configuration is in force or
@@ -211,6 +223,26 @@ mod tests {
         assert_eq!(all.of_log(Index(9), log(3)), [&of(&[1, 2, 3])]);
         all.committed.insert(Index(4), one.clone());
         assert_eq!(all.of_log(Index(9), |_| None), [&one]);
+    }
+
+    /// Seed 3011, before other draws: it was at peace without who was needed, and stood still.
+    #[test]
+    fn a_core_decides_by_what_a_lost_disk_may_bring_back() {
+        let mut all = Configurations::of(&[1, 2, 3].map(NodeId));
+        let (three, five) = (of(&[1, 2, 3]), of(&[1, 2, 3, 4, 5]));
+        let core = |all: &Configurations| {
+            let mut core = [1, 2].map(NodeId).to_vec();
+            all.complete(&mut core, [3, 4, 5].map(NodeId).to_vec());
+            core.len()
+        };
+        all.note_in_force(NodeId(1), (Index(0), true), || vec![three.clone()]);
+        assert_eq!(core(&all), 2);
+        all.note_in_force(NodeId(1), (Index(5), false), || vec![three.clone(), five]);
+        assert_eq!(core(&all), 3);
+        all.note_in_force(NodeId(1), (Index(0), true), || vec![three.clone()]);
+        assert_eq!(core(&all), 3, "it was cut off, perhaps not on the disk");
+        all.note_in_force(NodeId(1), (Index(7), true), || vec![three]);
+        assert_eq!(core(&all), 2, "a later one is committed");
     }
 
     #[test]
