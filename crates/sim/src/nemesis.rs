@@ -131,7 +131,8 @@ pub enum Fault {
     /// what was said to its former life.
     Echo,
     /// The leader and the next few to become one are cut off a moment later, each until it is the
-    /// turn of the one after it; often the leader stays, and another node joins who is cut off.
+    /// turn of the one after it, now and then with another node, or hearing the past again; often
+    /// the leader stays, and another node is left alone with who is cut off.
     TakeTurns,
 }
 

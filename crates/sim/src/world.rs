@@ -68,14 +68,12 @@ pub trait System: Sized {
     }
 
     /// True where the last step of a node has brought it a part, and not all, of what its leader
-    /// has and is not decided yet, another would have it give that up, and the rest can decide: for
-    /// faults that leave the two alone.
+    /// has and is not decided yet, the other would have it give that up, and the rest can decide.
     fn lags(&self, _node: NodeId, _other: NodeId) -> bool {
         false
     }
 
-    /// True unless it is known that of two nodes one has nothing in the place of what the other
-    /// has: for faults that have a third one hear both.
+    /// False where it is known that one of two nodes has all that the other has.
     fn contradict(&self, _one: NodeId, _other: NodeId) -> bool {
         true
     }
@@ -220,6 +218,7 @@ enum Stop {
     /// All nodes lose power.
     PowerAll,
     Isolate,
+    IsolateWith(NodeId),
     /// Cut off, as leaders take turns.
     Turn,
     /// Not cut off any more.

@@ -95,16 +95,30 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         let keep = [1_000_000, 500_000, 0][dice.below(3) as usize];
         let masked = self.limits.masked.iter().copied();
         limits.masked.extend(masked.filter(|_| dice.chance_ppm(keep)));
-        if dice.below(2) == 0 {
-            let share = [200_000, 500_000, 800_000][dice.below(3) as usize];
-            let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
-            limits.masked.extend(kinds.filter(|_| dice.chance_ppm(share)));
+        limits.hurry = HURRIES[dice.below(4) as usize];
+        match dice.below(3) {
+            0 => {
+                let share = [200_000, 500_000, 800_000][dice.below(3) as usize];
+                let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
+                limits.masked.extend(kinds.filter(|_| dice.chance_ppm(share)));
+            }
+            1 => {
+                // A few kinds of which some matter, and often.
+                let mut few = Fault::STRIKES.to_vec();
+                few.retain(|kind| !self.limits.masked.contains(kind));
+                let most = dice.between(1, 4) as usize;
+                while few.len() > most {
+                    few.swap_remove(dice.below(few.len() as u64) as usize);
+                }
+                limits.masked.extend(Fault::STRIKES.into_iter().filter(|kind| !few.contains(kind)));
+                limits.hurry *= 4;
+            }
+            _ => {}
         }
         limits.masked.sort_unstable();
         limits.masked.dedup();
         limits.salt = 1 + dice.below(1 << 32);
         limits.small = dice.below(2) == 0;
-        limits.hurry = HURRIES[dice.below(4) as usize];
         limits.chaos_pace = PACES[dice.below(4) as usize];
         let shares = SHARES[dice.below(2) as usize];
         limits.shares = Some(shares.map(|shares| shares[dice.below(4) as usize]));

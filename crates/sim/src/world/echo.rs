@@ -48,7 +48,8 @@ impl<S: System> World<S> {
     }
 
     pub(super) fn remember(&mut self, from: Peer, to: NodeId, class: Class, frame: &Frame) {
-        if (self.is_on(Fault::Echo) || self.is_on(Fault::Contest))
+        let on = [Fault::Echo, Fault::Contest, Fault::TakeTurns].map(|kind| self.is_on(kind));
+        if on.contains(&true)
             && let Some(slot) = self.nodes.get_mut(&to)
         {
             slot.memory.note(Heard { from, class, frame: frame.clone() });
@@ -83,6 +84,16 @@ impl<S: System> World<S> {
                 self.count(Fault::Echo);
                 self.repeat(node, 1_000_000, false);
             }
+        }
+    }
+
+    /// A leader that is being cut off hears the past again.
+    pub(super) fn hear_again(&mut self, leader: NodeId, within: u64) {
+        let number = self.frames;
+        self.frames += 1;
+        if self.choices.happens(Choice::Frame(Fault::Echo), number) {
+            self.count(Fault::Echo);
+            self.repeat(leader, within, true);
         }
     }
 

@@ -73,6 +73,11 @@ impl<S: System> World<S> {
                 let rest: Vec<_> = self.ids().into_iter().filter(|id| *id != node).collect();
                 self.net.split(&[node], &rest);
             }
+            Stop::IsolateWith(with) => {
+                let mut rest = self.ids();
+                rest.retain(|id| ![node, with].contains(id));
+                self.net.split(&[node, with], &rest);
+            }
             Stop::Turn => return self.turn(node),
             Stop::Rejoin => self.rejoin(node),
             Stop::Together => self.come_together(),

@@ -3,7 +3,7 @@
 //! Now and then a leader stays, and whoever has just been told a part of what it has is left alone
 //! with the one who was cut off before, whose log contradicts that. Then the two sides meet again.
 
-use quorate_transport::NodeId;
+use quorate_transport::{NodeId, Rng};
 
 use super::{Event, Stop, System, Violation, World};
 use crate::nemesis::Fault;
@@ -18,8 +18,9 @@ const PATIENCE: u64 = 300 * MILLI;
 pub(super) struct Turns {
     /// So many more leaders are cut off.
     pub(super) left: u64,
-    /// Who is cut off now.
+    /// Who is cut off now, and perhaps another with it.
     out: Option<NodeId>,
+    with: Option<NodeId>,
     /// Somebody is to be left alone with the first, as soon as the second, who leads, has told it a
     /// part of what it has.
     joins: Option<(NodeId, NodeId)>,
@@ -81,8 +82,17 @@ impl<S: System> World<S> {
         let (asked, last) = (rng.below(3) == 0, self.turns.left == 0);
         let soon = if asked { rng.below(3 * MILLI) } else { 0 };
         let later = [1, 200, 900][rng.below(3) as usize] * MILLI;
-        self.push(soon, Event::Stop { node: leader, how: Stop::Isolate });
+        let with = self.companion(leader, &mut rng);
+        let how = with.map_or(Stop::Isolate, Stop::IsolateWith);
+        self.push(soon, Event::Stop { node: leader, how });
+        if rng.below(3) == 0 {
+            self.hear_again(leader, [MILLI, 20 * MILLI, 100 * MILLI][rng.below(3) as usize]);
+        }
+        let was_with = std::mem::replace(&mut self.turns.with, with);
         self.turns.out = Some(leader);
+        if let Some(node) = was_with.filter(|node| *node != leader) {
+            self.push(soon + rng.below(later), Event::Stop { node, how: Stop::Rejoin });
+        }
         if let Some(node) = out {
             self.push(soon + rng.below(later), Event::Stop { node, how: Stop::Rejoin });
             if rng.below(2) == 0 {
@@ -91,9 +101,20 @@ impl<S: System> World<S> {
             }
         }
         if last {
-            self.push(soon + 2 * later, Event::Stop { node: leader, how: Stop::Rejoin });
+            for node in with.into_iter().chain([leader]) {
+                self.push(soon + 2 * later, Event::Stop { node, how: Stop::Rejoin });
+            }
         }
         if asked { self.ask_system(leader) } else { Ok(()) }
+    }
+
+    /// Now and then a minority is cut off: what the leader tells this one is acknowledged.
+    fn companion(&self, leader: NodeId, rng: &mut Rng) -> Option<NodeId> {
+        let Turns { out, with, .. } = &self.turns;
+        let mut others = self.others(leader, leader);
+        let few = others.len() < 4 || rng.below(3) > 0;
+        others.retain(|id| ![*out, *with].contains(&Some(*id)));
+        (!few).then(|| others[rng.below(others.len() as u64) as usize])
     }
 
     /// Whether the rest is many enough, and has something that who is cut off has not.
@@ -122,7 +143,7 @@ impl<S: System> World<S> {
     /// The leader stays, and `node` hears nobody but who is cut off, for a while; nothing else is
     /// wrong.
     fn leave_alone(&mut self, node: NodeId, out: NodeId, leader: NodeId) {
-        self.turns.stays = Some(leader);
+        (self.turns.stays, self.turns.with) = (Some(leader), None);
         let mut rng = self.dice(Fault::TakeTurns);
         let mut rest = self.others(out, node);
         rest.push(leader);
@@ -154,9 +175,10 @@ impl<S: System> World<S> {
 
     /// A node that was cut off is reached again, but not by who is cut off now.
     pub(super) fn rejoin(&mut self, node: NodeId) {
-        self.turns.out = self.turns.out.filter(|out| *out != node);
-        let out = self.turns.out;
-        for other in self.ids().into_iter().filter(|other| Some(*other) != out) {
+        let Turns { out, with, .. } = &mut self.turns;
+        let _ = (out.take_if(|out| *out == node), with.take_if(|with| *with == node));
+        let away = [*out, *with];
+        for other in self.ids().into_iter().filter(|other| !away.contains(&Some(*other))) {
             self.net.mend(node, other);
             self.net.mend(other, node);
         }
@@ -165,7 +187,7 @@ impl<S: System> World<S> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_transport::{Host, Peer, Rng};
+    use quorate_transport::{Host, Peer};
 
     use super::super::Ask;
     use super::*;
@@ -223,23 +245,28 @@ mod tests {
     fn two(seed: u64) -> World<Led> {
         let mut world = world(seed);
         lead(&mut world, 1, 60);
-        assert_eq!(hears(&world, 1), [1], "seed {seed}");
+        let alone = hears(&world, 1);
+        assert!(alone.len() == 1 + usize::from(world.turns.with.is_some()), "seed {seed}");
         lead(&mut world, 2, 60);
         world
     }
 
     #[test]
     fn a_leader_is_cut_off_until_another_one_is() {
-        let mut apart = 0;
+        let (mut apart, mut together) = (0, 0);
         for mut world in (0..40).map(two).filter(|world| world.turns.out == Some(NodeId(2))) {
-            assert_eq!(hears(&world, 2), [2]);
+            let with = world.turns.with.map(|with| with.0);
+            assert!(hears(&world, 2).into_iter().all(|from| from == 2 || Some(from) == with));
+            together += usize::from(with.is_some());
             apart += usize::from(hears(&world, 3).len() < 3);
             lead(&mut world, 2, 1_000);
-            assert_eq!(hears(&world, 1), [1, 3, 4, 5]);
+            let back = [1, 3, 4, 5].into_iter().filter(|node| Some(*node) != with);
+            assert_eq!(hears(&world, 1), back.collect::<Vec<_>>());
             lead(&mut world, 3, 2_500);
             assert!((1..=5).all(|node| hears(&world, node).len() == 5), "that was the last turn");
         }
         assert!((2..20).contains(&apart), "of {apart} none but who came back could lead");
+        assert!((1..15).contains(&together), "{together} were cut off together with another");
     }
 
     #[test]
@@ -263,7 +290,8 @@ mod tests {
         for mut world in (0..40).map(two).filter(|world| world.turns.joins.is_some()) {
             world.run(world.now + PATIENCE + 60 * MILLI).expect("nothing is checked");
             let stays = world.turns.stays == Some(NodeId(2));
-            assert_eq!(hears(&world, 2).len(), if stays { 3 } else { 1 });
+            let with = usize::from(world.turns.with.is_some());
+            assert_eq!(hears(&world, 2).len(), if stays { 3 } else { 1 + with });
             stayed[usize::from(stays)] += 1;
         }
         assert!(stayed.iter().all(|times| *times > 5), "{stayed:?}");
