@@ -36,9 +36,10 @@ impl Disks {
     }
 
     /// A log ends there, by records up to `written`; of its records those up to `synced` are
-    /// durable.
-    pub(crate) fn note(&mut self, node: NodeId, end: End, written: Ticket, synced: Ticket) {
+    /// durable. Whether something that was durable may be so no more.
+    pub(crate) fn note(&mut self, node: NodeId, end: End, written: Ticket, synced: Ticket) -> bool {
         let disk = self.0.entry(node).or_default();
+        let before = disk.durable;
         if std::mem::take(&mut disk.starts) {
             disk.durable = Some(end);
         }
@@ -49,6 +50,8 @@ impl Disks {
         while let Some((_, end)) = disk.under_way.pop_front_if(|(ticket, _)| *ticket <= synced) {
             disk.durable = Some(end);
         }
+        let follows = |old: End, new: End| new.0 >= old.0 && new.1 == old.1;
+        before.zip(disk.durable).is_some_and(|(old, new)| !follows(old, new))
     }
 }
 
@@ -141,7 +144,7 @@ impl Facts {
         Err(format!("R6 two entries at {index}: {known:?} and {fact:?}"))
     }
 
-    /// R8: what is committed is durable on a quorum. [Raft §5.3]
+    /// R8: what is committed is durable on a quorum, and stays so. [Raft §5.3]
     pub(crate) fn r8(
         &self,
         entry: (Index, Term),
@@ -292,14 +295,14 @@ mod tests {
         let end = |index, term| (Index(index), Some(Term(term)));
         let both = |has: &dyn Fn(NodeId) -> bool| has(ONE) && has(TWO);
         let mut disks = Disks::default();
-        disks.note(ONE, end(3, 2), Ticket(5), Ticket(5));
-        disks.note(TWO, end(2, 1), Ticket(7), Ticket(7));
+        assert!(!disks.note(ONE, end(3, 2), Ticket(5), Ticket(5)));
+        assert!(!disks.note(TWO, end(2, 1), Ticket(7), Ticket(7)));
         facts.r8((Index(1), Term(1)), &disks, both).unwrap();
         breaks("R8", facts.r8((Index(2), Term(2)), &disks, both));
         // The end of another log takes the place of its own, and is not durable yet.
-        disks.note(TWO, end(2, 2), Ticket(8), Ticket(7));
+        assert!(!disks.note(TWO, end(2, 2), Ticket(8), Ticket(7)));
         breaks("R8", facts.r8((Index(2), Term(2)), &disks, both));
-        disks.note(TWO, end(3, 2), Ticket(9), Ticket(8));
+        assert!(disks.note(TWO, end(3, 2), Ticket(9), Ticket(8)), "it was an entry of term 1");
         facts.r8((Index(2), Term(2)), &disks, both).unwrap();
         breaks("R8", facts.r8((Index(3), Term(2)), &disks, both));
         // What was under way is lost, but what a new life finds is durable.
@@ -312,6 +315,11 @@ mod tests {
         disks.note(TWO, (Index(3), None), Ticket(9), Ticket(9));
         facts.r8((Index(3), Term(2)), &disks, both).unwrap();
         breaks("R8", facts.r8((Index(4), Term(2)), &disks, both));
+        // What a quorum has had it may not lose, by an older snapshot or by a restart.
+        assert!(disks.note(TWO, (Index(2), None), Ticket(10), Ticket(10)));
+        breaks("R8", facts.r8((Index(3), Term(2)), &disks, both));
+        disks.start(TWO);
+        assert!(disks.note(TWO, end(1, 1), Ticket(10), Ticket(10)));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_raft::{
-    Change, Config, Event, Index, Kind, Message, Proposals, Raft, Rejection, Reply, Request,
-    RoleName, Term, View,
+    Change, Config, Event, Index, Kind, Members, Message, Proposals, Raft, Rejection, Reply,
+    Request, RoleName, Term, View,
 };
 use quorate_sim::linearizability::{Budget, Map, MapOp, MapOutput, Operation, Verdict, check};
 use quorate_sim::sweep::Run;
@@ -124,6 +124,8 @@ pub(crate) struct Group {
     snapshot_every: u64,
     /// The highest index that anybody knew to be committed.
     committed: Index,
+    /// The last entry known to be committed, and by which configurations it may be.
+    stands: Option<((Index, Term), Vec<Members>)>,
     log_ends: BTreeMap<NodeId, (Index, Term)>,
     /// Whose log has grown in the last step, to less than its leader's; and the voters.
     lags: Option<(NodeId, Vec<NodeId>)>,
@@ -250,6 +252,7 @@ impl Group {
             wiped: None,
             snapshot_every: 150,
             committed: Index::ZERO,
+            stands: None,
             log_ends: BTreeMap::new(),
             lags: None,
             broken: None,
@@ -606,8 +609,8 @@ impl System for Group {
             self.check_complete(raft)?;
         }
         self.check_log(node, raft)?;
-        self.note_durable(node, member, host);
-        self.check_durable(raft)
+        let replaced = self.note_durable(node, member, host);
+        self.check_durable(raft, replaced)
     }
 
     fn alarm(&mut self, node: NodeId, alarm: u64, member: Option<&mut Member>, ask: &mut Ask<'_>) {
@@ -794,28 +797,35 @@ impl Group {
         self.facts.r5(raft.term(), (base.next(), last), term_at)
     }
 
-    fn note_durable(&mut self, node: NodeId, member: &Member, host: &Host) {
+    /// Whether what was durable there may have lost something.
+    fn note_durable(&mut self, node: NodeId, member: &Member, host: &Host) -> bool {
         if self.wiped == Some(node) {
-            return; // what it had acknowledged with its former disk was true, and nothing after
+            // What it had acknowledged with its former disk was true, and nothing after.
+            return false;
         }
         let (cell, raft) = (host.cell(member.raft), host.machine(member.raft));
         let last = raft.log_bounds().1;
         let end = (last, raft.entry(last).map(|(term, _)| term));
-        self.disks.note(node, end, cell.last(), cell.durable_upto());
+        self.disks.note(node, end, cell.last(), cell.durable_upto())
     }
 
-    /// Whoever first knows that an entry is committed has counted who has it.
-    fn check_durable(&mut self, raft: &Raft) -> Result<(), String> {
-        let index = raft.commit();
-        if index <= self.committed {
+    /// Whoever first knows that an entry is committed has counted who has it; nor does a quorum of
+    /// those ever lose it.
+    fn check_durable(&mut self, raft: &Raft, replaced: bool) -> Result<(), String> {
+        let (index, before) = (raft.commit(), self.committed);
+        self.committed = index.max(before);
+        if index > before
+            && let Some((term, _)) = raft.entry(index)
+        {
+            let term_at = |index| raft.entry(index).map(|(term, _)| term);
+            let all = self.configurations.of_log(before, term_at).into_iter().cloned().collect();
+            self.stands = Some(((index, term), all));
+        } else if !replaced {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.committed, index);
-        let Some((term, _)) = raft.entry(index) else { return Ok(()) };
-        let term_at = |index| raft.entry(index).map(|(term, _)| term);
-        let all = self.configurations.of_log(before, term_at);
+        let Some((entry, all)) = &self.stands else { return Ok(()) };
         let by_any = |has: &dyn Fn(NodeId) -> bool| all.iter().any(|all| all.is_quorum(has));
-        self.facts.r8((index, term), &self.disks, by_any)
+        self.facts.r8(*entry, &self.disks, by_any)
     }
 
     /// From the end of the log back to what was seen before.

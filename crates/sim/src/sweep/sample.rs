@@ -16,8 +16,6 @@ const BEGIN: u64 = 500_000_000;
 /// How long they do, in nanoseconds.
 const WINDOWS: [u64; 6] =
     [300_000_000, 700_000_000, 1_200_000_000, 2_000_000_000, 3_000_000_000, 5_000_000_000];
-/// One in so many is a whole seed as it is.
-const WHOLE: u64 = 40;
 /// What is found may be as much as this, however little is left: it may be made small more easily.
 const ENOUGH: usize = 300;
 /// Nor is what is found that is so many times as much as what is left.
@@ -43,9 +41,9 @@ const SHARES: [[[u32; 4]; 3]; 2] = [
 /// Operations a second before the calm: of few each client and the operator has its share.
 const PACES: [Option<u64>; 4] = [None, None, Some(60), Some(20)];
 /// So many at a time on each core.
-const BATCH: usize = 8;
+const BATCH: usize = 32;
 
-impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32 + Sync> Search<'_, F, L> {
     /// Looks for runs that break the same, each with fewer events than the one before, for a while;
     /// makes the last one small, and keeps what it leaves where that is less.
     pub(super) fn find_smaller(&mut self) {
@@ -56,7 +54,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         let mut found = false;
         while (self.spent)() < self.late && !(found && self.most <= FEW) {
             let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
-            if self.try_all(&some) {
+            if self.try_all(&some).is_some() {
                 found = true;
                 self.good = Some(self.limits.clone()).filter(|limits| limits.calm_at.is_some());
                 self.fix();
@@ -66,12 +64,37 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         self.late = 100;
         self.most = self.taken.len();
         if found {
-            self.polish();
+            self.polish(100);
         }
         if self.taken.len() > before {
             (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
         }
         self.most = self.taken.len();
+    }
+
+    /// Looks for another whole seed that breaks the same about as soon, makes it small for a while,
+    /// and keeps what it leaves where that is less: how much can be left out of one is luck. False
+    /// where there was none.
+    pub(super) fn begin_with_another(&mut self) -> bool {
+        let (seed, at, before) = (self.seed, self.at, self.taken.len());
+        let (limits, taken) = (self.limits.clone(), self.taken.clone());
+        let whole = Limits { until: self.until(at), ..self.given.clone() };
+        (self.most, self.late) = (usize::MAX, ((self.spent)() + WHILE).min(100));
+        let mut found = false;
+        while !found && (self.spent)() < self.late {
+            let from = self.fresh + 1;
+            self.fresh += (self.threads * BATCH) as u64;
+            let some: Vec<_> = (from..=self.fresh).map(|seed| (seed, whole.clone())).collect();
+            found = self.try_all(&some).is_some();
+        }
+        if found {
+            self.polish(((self.spent)() + WHILE).min(100));
+        }
+        if self.taken.len() > before {
+            (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
+        }
+        (self.most, self.late) = (self.taken.len(), 100);
+        found
     }
 
     /// Another seed, or the same, of which less happens.
@@ -86,10 +109,6 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
             let salt = 1 + dice.below(1 << 32);
             let (most, until) = (Some(self.most), self.until(calm_at));
             return (self.fresh, Limits { salt, calm_at: Some(calm_at), most, until, ..good });
-        }
-        if dice.below(WHOLE) == 0 {
-            self.fresh += 1;
-            return (self.fresh, limits);
         }
         // What did not matter may not matter here.
         let keep = [1_000_000, 500_000, 0][dice.below(3) as usize];

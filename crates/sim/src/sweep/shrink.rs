@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_transport::{NodeId, Rng};
@@ -28,8 +28,9 @@ const ROUNDS: &[(u32, usize)] =
 const QUICK: usize = 3;
 /// How often in a row a half is left out in vain between two searches for samples.
 const HALVES_BETWEEN: u32 = 40;
-/// How many runs each thread does between two looks at the clock.
-const AT_ONCE: usize = 4;
+/// What is left out for itself is tried in so many ways at the same time on each thread: one of
+/// them is kept, so more would be in vain where much can go.
+const AT_ONCE: usize = 2;
 /// How often in a row a half of everything is left out in vain, while much is left and later: a
 /// rare failure comes back once in some hundred tries. And what is much, and what is few enough.
 const HALVES_MAX: (u32, u32) = (400, 60);
@@ -104,22 +105,27 @@ impl Shrunk {
 }
 
 /// The first of some runs, several at the same time, that is a hit, and which; and how many were
-/// run.
+/// run before it was late.
 fn first_hit(
     all: &[(u64, Limits)],
     threads: usize,
     run: &(impl Fn(u64, bool) -> Run + Sync),
+    is_late: impl Fn() -> bool + Sync,
     is_hit: impl Fn(&Run) -> bool + Sync,
 ) -> (Option<(usize, Run)>, u32) {
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(None));
+    let (next, found, tries) = (AtomicUsize::new(0), Mutex::new(None), AtomicU32::new(0));
     let work = || {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((seed, limits)) = all.get(at) else { return };
+            let Some((seed, limits)) = all.get(at).filter(|_| !is_late()) else { return };
+            tries.fetch_add(1, Ordering::Relaxed);
             let run = limited(*seed, false, limits, run);
             if is_hit(&run) {
                 next.store(all.len(), Ordering::Relaxed);
-                *found.lock().expect("panics are caught") = Some((at, run));
+                let mut first = found.lock().expect("panics are caught");
+                if first.as_ref().is_none_or(|(other, _)| at < *other) {
+                    *first = Some((at, run));
+                }
                 return;
             }
         }
@@ -130,8 +136,7 @@ fn first_hit(
     } else {
         std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     }
-    let tries = next.into_inner().min(all.len()) as u32;
-    (found.into_inner().expect("panics are caught"), tries)
+    (found.into_inner().expect("panics are caught"), tries.into_inner())
 }
 
 /// What is left of a seed's failure, or of another seed that breaks the same; `None` where it does
@@ -220,19 +225,17 @@ pub(super) struct Search<'a, F, L> {
     pub(super) tries: u32,
 }
 
-impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
+impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32 + Sync> Search<'_, F, L> {
     /// Leaves out what can be, until nothing more can, or time is up; where much is left, other
     /// runs are looked for that break the same with less.
     fn all(&mut self) {
-        for kind in Fault::FOLLOW.into_iter().chain(Fault::STRIKES) {
-            let mut limits = self.limits.clone();
-            limits.masked.push(kind);
-            self.keep(limits, 1);
-        }
+        self.without_kinds();
         self.calm_sooner();
         self.halves(HALVES_MAX, 12);
         self.rounds(&ROUNDS[..QUICK], 20);
+        let mut is_frequent = true;
         while self.taken.len() > FEW && (self.spent)() < 80 {
+            is_frequent = is_frequent && self.begin_with_another();
             self.find_smaller();
             let before = self.taken.len();
             self.halves((HALVES_BETWEEN, HALVES_BETWEEN), 100);
@@ -241,6 +244,12 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
             }
         }
         self.rounds(ROUNDS, 100);
+    }
+
+    /// Leaves out whole kinds of fault.
+    fn without_kinds(&mut self) {
+        let kinds: Vec<Fault> = Fault::FOLLOW.into_iter().chain(Fault::STRIKES).collect();
+        self.one_by_one(&kinds, 1, |limits, kind| limits.masked.push(*kind));
     }
 
     /// Of what does not come to pass in the calm, less may have happened before: up to when it
@@ -255,10 +264,12 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     }
 
     /// Makes what was found small enough to be compared with what is left of another run.
-    pub(super) fn polish(&mut self) {
+    pub(super) fn polish(&mut self, late: u32) {
+        self.late = late;
+        self.without_kinds();
         self.calm_sooner();
-        self.halves((HALVES_MAX.1, HALVES_MAX.1), 100);
-        self.rounds(&ROUNDS[..QUICK], 100);
+        self.halves((HALVES_MAX.1, HALVES_MAX.1), late);
+        self.rounds(&ROUNDS[..QUICK], late);
     }
 
     /// What cannot go under this luck may go under another: there is more patience in every round.
@@ -295,43 +306,64 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
     }
 
     /// Keeps the limits if the same invariant still breaks, under this luck or so many others.
-    fn keep(&mut self, mut limits: Limits, patience: u32) -> bool {
-        // What does not break a little later is not the same failure.
-        limits.until = self.until(self.at);
-        let mut all = vec![limits.clone()];
-        for _ in 1..patience {
-            limits.salt = 1 + self.dice.below(1 << 32);
-            all.push(limits.clone());
+    fn keep(&mut self, limits: Limits, patience: u32) -> bool {
+        self.keep_one_of(vec![limits], patience).is_some()
+    }
+
+    /// Keeps the first of some limits under which the same invariant still breaks; which.
+    fn keep_one_of(&mut self, all: Vec<Limits>, patience: u32) -> Option<usize> {
+        let mut runs = Vec::new();
+        for mut limits in all {
+            // What does not break a little later is not the same failure.
+            limits.until = self.until(self.at);
+            for luck in 0..patience {
+                if luck > 0 {
+                    limits.salt = 1 + self.dice.below(1 << 32);
+                }
+                runs.push((self.seed, limits.clone()));
+            }
         }
-        let all: Vec<_> = all.into_iter().map(|limits| (self.seed, limits)).collect();
-        self.try_all(&all)
+        self.try_all(&runs).map(|at| at / patience as usize)
+    }
+
+    /// Leaves out each of some things that can be left out under what is left out already, several
+    /// of them tried at the same time.
+    fn one_by_one<T>(&mut self, all: &[T], patience: u32, leave: impl Fn(&mut Limits, &T)) {
+        let mut at = 0;
+        while at < all.len() && (self.spent)() < self.late {
+            let end = (at + self.at_once(patience)).min(all.len());
+            let without = |thing| {
+                let mut limits = self.limits.clone();
+                leave(&mut limits, thing);
+                limits
+            };
+            let some = all[at..end].iter().map(without).collect();
+            at = self.keep_one_of(some, patience).map_or(end, |kept| at + kept + 1);
+        }
+    }
+
+    fn at_once(&self, patience: u32) -> usize {
+        (self.threads * AT_ONCE / patience as usize).max(1)
     }
 
     /// Runs seeds under limits, and keeps the first that breaks the same with no more events than
-    /// it may have.
-    pub(super) fn try_all(&mut self, all: &[(u64, Limits)]) -> bool {
+    /// it may have; which.
+    pub(super) fn try_all(&mut self, all: &[(u64, Limits)]) -> Option<usize> {
         let (name, most) = (&self.id, self.most);
         let is_hit = |run: &Run| {
             let same = run.violation.as_ref().is_some_and(|violation| id(&violation.what) == *name);
             // A run may take another way, and more may happen on it.
             same && run.taken.len() <= most
         };
-        // Between two looks at the clock.
-        for some in all.chunks(self.threads * AT_ONCE) {
-            if (self.spent)() >= self.late {
-                return false;
-            }
-            let (hit, tries) = first_hit(some, self.threads, self.run, is_hit);
-            self.tries += tries;
-            if let Some((at, run)) = hit {
-                (self.seed, self.limits) = some[at].clone();
-                self.at = run.violation.map_or(0, |violation| violation.at);
-                self.taken = run.taken;
-                self.most = self.taken.len();
-                return true;
-            }
-        }
-        false
+        let is_late = || (self.spent)() >= self.late;
+        let (hit, tries) = first_hit(all, self.threads, self.run, is_late, is_hit);
+        self.tries += tries;
+        let (at, run) = hit?;
+        (self.seed, self.limits) = all[at].clone();
+        self.at = run.violation.map_or(0, |violation| violation.at);
+        self.taken = run.taken;
+        self.most = self.taken.len();
+        Some(at)
     }
 
     /// Leaves out halves as long as that succeeds now and then, oftener in vain while much is left:
@@ -341,13 +373,16 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         let enough = |left: usize| if left > MUCH { most } else { few };
         while failures < enough(self.taken.len()) && self.taken.len() > FEW && (self.spent)() < late
         {
-            failures = if self.half() { 0 } else { failures + 1 };
+            let halves: Vec<_> = (0..self.at_once(1)).map(|_| self.half()).collect();
+            let tried = halves.len() as u32;
+            let kept = self.keep_one_of(halves, 1);
+            failures = if kept.is_some() { 0 } else { failures + tried };
         }
     }
 
     /// Leaves out a half of everything at random, and now and then some kinds of fault altogether,
     /// under any luck.
-    fn half(&mut self) -> bool {
+    fn half(&mut self) -> Limits {
         let mut limits = self.limits.clone();
         if self.dice.below(2) == 0 {
             let kinds = Fault::FOLLOW.into_iter().chain(Fault::STRIKES);
@@ -368,7 +403,7 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
             limits.only.insert(choice, only.into_iter().collect());
         }
         limits.salt = 1 + self.dice.below(1 << 32);
-        self.keep(limits, 1)
+        limits
     }
 
     /// The sorts of choices that are left.
@@ -379,12 +414,12 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
 
     /// Leaves out whole nodes.
     fn nodes(&mut self, patience: u32) {
-        for node in (1..=self.nodes).rev().map(NodeId) {
-            if !self.liveness && !self.limits.absent.contains(&node) {
-                let mut limits = self.limits.clone();
-                limits.absent.insert(node);
-                self.keep(limits, patience);
-            }
+        if !self.liveness {
+            let mut nodes: Vec<_> = (1..=self.nodes).rev().map(NodeId).collect();
+            nodes.retain(|node| !self.limits.absent.contains(node));
+            self.one_by_one(&nodes, patience, |limits, node| {
+                limits.absent.insert(*node);
+            });
         }
     }
 
@@ -394,18 +429,23 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32> Search<'_, F, L> {
         let mut chunk = left.len();
         while chunk > 0 && chunk >= left.len() / pieces && (self.spent)() < self.late {
             let mut at = 0;
-            while at < left.len() {
-                let end = (at + chunk).min(left.len());
-                let mut limits = self.limits.clone();
-                let only = left[..at].iter().chain(&left[end..]).copied().collect();
-                limits.only.insert(choice, only);
-                if self.keep(limits, patience) {
+            while at < left.len() && (self.spent)() < self.late {
+                let begins: Vec<_> =
+                    (at..left.len()).step_by(chunk).take(self.at_once(patience)).collect();
+                let without = |begin: &usize| {
+                    let end = (begin + chunk).min(left.len());
+                    let mut limits = self.limits.clone();
+                    let only = left[..*begin].iter().chain(&left[end..]).copied().collect();
+                    limits.only.insert(choice, only);
+                    limits
+                };
+                let pieces = begins.iter().map(without).collect();
+                at += begins.len() * chunk;
+                if let Some(kept) = self.keep_one_of(pieces, patience) {
                     // What was to happen later than the violation does not any more.
-                    let before: BTreeSet<u64> = left[..at].iter().copied().collect();
+                    let before: BTreeSet<u64> = left[..begins[kept]].iter().copied().collect();
                     left = self.left(choice);
                     at = left.iter().filter(|number| before.contains(number)).count();
-                } else {
-                    at = end;
                 }
             }
             chunk /= 2;
@@ -494,10 +534,10 @@ mod tests {
     }
 
     /// Seed 3 breaks where all strikes happen, seed 4 another invariant, later ones where one does
-    /// that depends on the seed, and early.
-    fn needs_luck(seed: u64, _: bool) -> Run {
+    /// that depends on the seed, and the calm is as early as this.
+    fn needs_luck(seed: u64, is_early: fn(Option<u64>) -> bool) -> Run {
         let mut choices = Choices::default();
-        let late = choices.limits().calm_at.is_some_and(|at| at > 2 * SECOND);
+        let late = !is_early(choices.limits().calm_at);
         let happened = (0..150).filter(|number| choices.happens(Choice::Strike, *number));
         let happened: BTreeSet<u64> = happened.collect();
         let what = match seed {
@@ -512,15 +552,29 @@ mod tests {
         run
     }
 
+    fn shrink_with_luck(is_early: fn(Option<u64>) -> bool) -> Shrunk {
+        let time = Duration::from_secs(2);
+        let run = |seed, _| needs_luck(seed, is_early);
+        let shrunk = shrink(3, Limits::default(), 2, time, &run).expect("it fails");
+        assert!(shrunk.seed > 4, "{}", shrunk.seed);
+        assert!(shrunk.last.taken.contains(&(Choice::Strike, shrunk.seed % 150)));
+        assert!(shrunk.last.taken.len() <= FEW, "{}", shrunk.last.taken.len());
+        assert!(shrunk.limits.shares.is_none() && shrunk.limits.most.is_none());
+        let again = limited(shrunk.seed, false, &shrunk.limits, &run);
+        assert_eq!(again.taken, shrunk.last.taken);
+        shrunk
+    }
+
     #[test]
     fn where_much_is_left_another_seed_that_breaks_the_same_is_made_small() {
-        let time = Duration::from_millis(500);
-        let shrunk = shrink(3, Limits::default(), 2, time, &needs_luck).expect("it fails");
-        assert_eq!(shrunk.last.taken, [(Choice::Strike, shrunk.seed % 150)]);
-        assert!(shrunk.seed > 4 && shrunk.limits.calm_at.is_some_and(|at| at <= 2 * SECOND));
-        assert!(shrunk.limits.shares.is_none() && shrunk.limits.most.is_none());
-        let again = limited(shrunk.seed, false, &shrunk.limits, &needs_luck);
-        assert_eq!(again.taken, shrunk.last.taken);
+        let shrunk = shrink_with_luck(|calm_at| calm_at.is_none());
+        assert!(shrunk.limits.calm_at.is_none(), "a whole one");
+    }
+
+    #[test]
+    fn where_no_other_seed_breaks_the_same_a_short_run_that_does_is_made_small() {
+        let shrunk = shrink_with_luck(|calm_at| calm_at.is_some_and(|at| at <= 2 * SECOND));
+        assert!(shrunk.limits.calm_at.is_some());
     }
 
     #[test]
