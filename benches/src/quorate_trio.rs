@@ -1,6 +1,7 @@
 //! Three `quorate-raft` nodes in one thread: elections, gates and answers included.
 //!
-//! A record is durable as soon as it is handed over, as in the peers' in-memory storage.
+//! Every record counts as durable at the end of the burst that made it, as the peers' in-memory
+//! storage does.
 
 use bytes::BytesMut;
 use quorate_raft::{Config, Event, Message, Proposals, Raft, Reply, Request};
@@ -158,8 +159,8 @@ impl Trio {
         (1 << self.cells.len()) - 1
     }
 
-    /// Until nothing is under way. Each node hands its records over, hears that they are durable,
-    /// and ends its burst; those that the end made are an input of its next burst.
+    /// Until nothing is under way. Each node ends its burst, and then its records are durable, as
+    /// a host does it; that is an input of its next burst.
     fn run(&mut self, mut touched: u64) {
         let now = self.now;
         // By bit, as those who have been told something: whose burst may end later.
@@ -173,11 +174,10 @@ impl Trio {
                 let (cell, done) = &mut self.cells[at as usize];
                 let hands =
                     &mut Hands { route: route_from(at as usize), wire: &mut self.wire, done };
-                cell.flush(hands);
-                cell.feed_durable(now, hands.done.persisted, hands);
                 cell.settle(now, hands);
-                if hands.done.persisted > cell.durable_upto() {
-                    cell.durable(now, hands.done.persisted, hands);
+                let persisted = hands.done.persisted;
+                if persisted > cell.durable_upto() {
+                    cell.durable(now, persisted, hands);
                     owed |= 1 << at;
                 }
             }

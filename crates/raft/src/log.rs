@@ -175,11 +175,13 @@ impl Log {
         Some((view, slot.ticket, slot.bytes))
     }
 
+    /// The newest view, if it begins there.
+    pub(crate) fn newest_at(&self, from: Index) -> Option<&View> {
+        self.slots.back().map(|slot| &slot.view).filter(|view| view.first() == from)
+    }
+
     /// Consecutive views from `from` on: at least one, then as many as stay within `bytes_max`.
     pub(crate) fn run(&self, from: Index, bytes_max: usize) -> Views {
-        if let Some(slot) = self.slots.back().filter(|slot| slot.first() == from) {
-            return Views::One(slot.view.clone()); // nearly always: all but the newest is sent
-        }
         let mut views = Views::None;
         let mut bytes = 0;
         for slot in self.slots.range(self.position(from)..) {

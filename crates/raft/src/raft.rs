@@ -454,18 +454,21 @@ impl Raft {
         };
         let is_own =
             |index: Index| index <= self.commit && self.log.term_at(index) == Some(pending.term);
-        let reply = if is_own(pending.last) {
+        // A majority has it durably: what this node has not synced yet does not matter.
+        let after = Ticket::ZERO;
+        if is_own(pending.last) {
             self.stats.committed += pending.ids.count();
-            Reply::Committed { first: pending.first, term: pending.term }
-        } else if is_other(pending.last) && is_other(pending.first) {
+            let (first, term) = (pending.first, pending.term);
+            return out.answer_after_with(after, pending.ids, || Reply::Committed { first, term });
+        }
+        let reply = if is_other(pending.last) && is_other(pending.first) {
             self.stats.replaced += pending.ids.count();
             Reply::Rejected(Rejection::Replaced)
         } else {
             self.stats.unknown += pending.ids.count();
             Reply::Unknown
         };
-        // A majority has it durably: what this node has not synced yet does not matter.
-        out.answer_eager(pending.ids, reply);
+        out.answer_after(after, pending.ids, reply);
     }
 
     /// Raises the commit index and does what follows from it.

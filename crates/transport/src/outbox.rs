@@ -219,6 +219,17 @@ impl<M: Machine> Outbox<M> {
         self.effects.push(Effect::Answer { ids: ids.into(), reply, after });
     }
 
+    /// As [`answer_after`](Self::answer_after), with a reply that is made where it is to lie.
+    pub fn answer_after_with(
+        &mut self,
+        after: Ticket,
+        ids: RequestRange,
+        reply: impl FnOnce() -> M::Reply,
+    ) {
+        let effect = || Effect::Answer { ids, reply: reply(), after };
+        self.effects.extend(core::iter::once_with(effect));
+    }
+
     /// Answers requests at once: a refusal, say, which promises nothing.
     pub fn answer_eager(&mut self, ids: impl Into<RequestRange>, reply: M::Reply) {
         self.answer_after(Ticket::ZERO, ids, reply);
