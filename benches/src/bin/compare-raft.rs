@@ -128,7 +128,7 @@ fn by_nodes(rounds: usize, work: Work, report: &mut Report) -> String {
 
 fn main() -> anyhow::Result<()> {
     let options = Cli::parse().options;
-    let rounds = if options.quick { 3 } else { 7 };
+    let rounds = if options.quick { 3 } else { 21 };
     let mut report = Report::default();
     let nodes = if SYSTEM { &[][..] } else { &BATCHES };
     let mut progress = Progress::new(PAYLOADS.len() * BATCHES.len() + nodes.len());
