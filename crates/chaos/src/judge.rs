@@ -19,15 +19,28 @@ const STEPS_MAX: u64 = 20_000_000;
 /// A key that no client's history tells of.
 pub(crate) const PROBE: &str = "probe";
 
-/// A map whose writes say whether the key was there before.
+/// A map whose writes say whether the key was there before, or as expected.
 pub(crate) enum Kv {}
 
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    Get { key: String },
-    Put { key: String, value: String },
-    Delete { key: String },
+    Get {
+        key: String,
+    },
+    Put {
+        key: String,
+        value: String,
+    },
+    Delete {
+        key: String,
+    },
+    /// Sets the key if it has this value, or is not there.
+    Swap {
+        key: String,
+        expected: Option<String>,
+        value: String,
+    },
 }
 
 /// What it was answered.
@@ -36,6 +49,8 @@ pub(crate) enum Output {
     Value(Option<String>),
     /// The key was there before the write.
     Existed(bool),
+    /// It was as expected, and was set.
+    Swapped(bool),
 }
 
 /// One operation of a history.
@@ -58,31 +73,45 @@ impl Model for Kv {
             (Op::Put { .. } | Op::Delete { .. }, Some(Output::Existed(existed))) => {
                 *existed == state.is_some()
             }
+            (Op::Swap { expected, .. }, Some(Output::Swapped(swapped))) => {
+                *swapped == (expected == state)
+            }
             _ => false,
         };
         fits.then(|| match op {
             Op::Get { .. } => state.clone(),
             Op::Put { value, .. } => Some(value.clone()),
             Op::Delete { .. } => None,
+            Op::Swap { expected, .. } if expected != state => state.clone(),
+            Op::Swap { value, .. } => Some(value.clone()),
         })
     }
 
     fn partition_key(op: &Op) -> String {
-        let (Op::Get { key } | Op::Put { key, .. } | Op::Delete { key }) = op;
-        key.clone()
+        match op {
+            Op::Get { key } | Op::Put { key, .. } | Op::Delete { key } | Op::Swap { key, .. } => {
+                key.clone()
+            }
+        }
     }
 
     fn is_read(op: &Op) -> bool {
         matches!(op, Op::Get { .. })
     }
 
-    fn feeds(op: &Op, _: &Op, observed: &Output) -> bool {
-        match (op, observed) {
-            (Op::Get { .. }, _) => false,
-            (Op::Put { value, .. }, Output::Value(seen)) => seen.as_ref() == Some(value),
-            (Op::Put { .. }, Output::Existed(existed)) => *existed,
-            (Op::Delete { .. }, Output::Value(seen)) => seen.is_none(),
-            (Op::Delete { .. }, Output::Existed(existed)) => !existed,
+    fn feeds(op: &Op, observer: &Op, observed: &Output) -> bool {
+        let left = match op {
+            Op::Get { .. } => return false,
+            Op::Put { value, .. } | Op::Swap { value, .. } => Some(value),
+            Op::Delete { .. } => None,
+        };
+        match (observer, observed) {
+            (_, Output::Value(seen)) => seen.as_ref() == left,
+            (_, Output::Existed(existed)) => *existed == left.is_some(),
+            (Op::Swap { expected, .. }, Output::Swapped(swapped)) => {
+                (expected.as_ref() == left) == *swapped
+            }
+            _ => false,
         }
     }
 }
@@ -237,6 +266,15 @@ mod tests {
         let first = at(0, put("a"), Some((1, Output::Existed(false))));
         let second = at(2, put("b"), Some((3, Output::Existed(true))));
         let open = at(2, put("b"), None);
+        let swap = |called, expected: Option<&str>, swapped: Option<bool>| {
+            let op = Op::Swap {
+                key: "k".into(),
+                expected: expected.map(str::to_owned),
+                value: "c".into(),
+            };
+            at(called, op, swapped.map(|swapped| (called + 1, Output::Swapped(swapped))))
+        };
+        let (alone, missed) = (swap(2, Some("a"), Some(true)), swap(2, None, Some(false)));
         let read = |seen| at(4, get(), Some((5, value(seen))));
         let gone =
             |existed| at(6, Op::Delete { key: "k".into() }, Some((7, Output::Existed(existed))));
@@ -248,6 +286,16 @@ mod tests {
             (false, vec![first.clone(), second, read(Some("a"))]),
             (false, vec![first.clone(), read(None)]),
             (false, vec![first.clone(), read(Some("c"))]),
+            (true, vec![first.clone(), alone.clone(), read(Some("c"))]),
+            (true, vec![first.clone(), missed.clone(), read(Some("a"))]),
+            (true, vec![first.clone(), swap(2, Some("a"), None), read(Some("c"))]),
+            (true, vec![first.clone(), swap(2, Some("a"), None), read(Some("a"))]),
+            // A swap of a value that was not there, one that failed though it was, one that set
+            // something though it failed, and two that both had the same value.
+            (false, vec![first.clone(), swap(2, Some("b"), None), read(Some("c"))]),
+            (false, vec![first.clone(), swap(2, Some("a"), Some(false)), read(Some("a"))]),
+            (false, vec![first.clone(), missed, read(Some("c"))]),
+            (false, vec![first.clone(), alone, swap(4, Some("a"), Some(true))]),
             (false, vec![first.clone(), gone(false)]),
         ] {
             let finding = linearizable(&history, STEPS_MAX);

@@ -1,5 +1,6 @@
-//! Clients that put, get and delete while the cluster suffers, and write down what they saw.
+//! Clients that put, get, swap and delete while the cluster suffers, and write down what they saw.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,6 +61,7 @@ impl Workload {
                 begun,
                 done: Arc::clone(&done),
                 count: 0,
+                known: BTreeMap::new(),
                 seen: Seen::default(),
             };
             clients.spawn(one.run(stop.subscribe()));
@@ -108,6 +110,8 @@ struct One {
     done: Arc<AtomicU64>,
     /// Values so far: no two are equal.
     count: u64,
+    /// What each key had when this client last saw it, of those that are written now.
+    known: BTreeMap<String, Option<Vec<u8>>>,
     seen: Seen,
 }
 
@@ -132,9 +136,11 @@ impl One {
     async fn step(&mut self, session: &Session) -> bool {
         let age = self.begun.elapsed().as_millis() / KEYS_LAST.as_millis();
         let key = format!("k{age:04}-{:02}", self.rng.below(KEYS));
+        self.known.retain(|known, _| known[..5] == key[..5]);
         match self.rng.below(100) {
-            0..45 => self.get(key).await,
-            45..85 => self.put(session, key).await,
+            0..40 => self.get(key).await,
+            40..65 => self.put(session, key).await,
+            65..85 => self.swap(session, key).await,
             85..95 => self.delete(session, key).await,
             _ => self.put_once(session).await,
         }
@@ -152,6 +158,7 @@ impl One {
         // A read without an answer says nothing, and changes nothing.
         let Ok(value) = self.client.get(key.as_bytes(), false).await else { return true };
         let returned = since(self.begun);
+        self.known.insert(key.clone(), value.as_ref().map(|value| value.to_vec()));
         let name = value.map(|value| value_name(&value)).transpose();
         match name {
             Ok(name) => self.record(called, Op::Get { key }, Some((returned, Output::Value(name)))),
@@ -164,13 +171,31 @@ impl One {
         let (name, value) = self.value();
         let called = since(self.begun);
         let answer = session.put(key.as_bytes(), &value).await;
-        self.wrote(called, Op::Put { key, value: name }, answer)
+        self.known.insert(key.clone(), Some(value));
+        self.wrote(called, Op::Put { key, value: name }, answer.map(Output::Existed))
+    }
+
+    /// Sets a key if it is as this client saw it last.
+    async fn swap(&mut self, session: &Session, key: String) -> bool {
+        let (name, value) = self.value();
+        let known = self.known.get(&key).cloned().flatten();
+        let Ok(expected) = known.as_deref().map(value_name).transpose() else {
+            return true; // it was told when it was read
+        };
+        let called = since(self.begun);
+        let answer = session.compare_and_set(key.as_bytes(), known.as_deref(), Some(&value)).await;
+        match answer {
+            Ok(true) => drop(self.known.insert(key.clone(), Some(value))),
+            _ => drop(self.known.remove(&key)),
+        }
+        self.wrote(called, Op::Swap { key, expected, value: name }, answer.map(Output::Swapped))
     }
 
     async fn delete(&mut self, session: &Session, key: String) -> bool {
         let called = since(self.begun);
         let answer = session.delete(key.as_bytes()).await;
-        self.wrote(called, Op::Delete { key }, answer)
+        self.known.insert(key.clone(), None);
+        self.wrote(called, Op::Delete { key }, answer.map(Output::Existed))
     }
 
     async fn put_once(&mut self, session: &Session) -> bool {
@@ -181,14 +206,14 @@ impl One {
         if answer.is_ok() {
             self.seen.acknowledged.push((key.clone(), name.clone()));
         }
-        self.wrote(called, Op::Put { key, value: name }, answer)
+        self.wrote(called, Op::Put { key, value: name }, answer.map(Output::Existed))
     }
 
-    fn wrote(&mut self, called: Time, op: Op, answer: Result<bool, ClientError>) -> bool {
+    fn wrote(&mut self, called: Time, op: Op, answer: Result<Output, ClientError>) -> bool {
         let returned = since(self.begun);
         match answer {
-            Ok(existed) => {
-                self.record(called, op, Some((returned, Output::Existed(existed))));
+            Ok(output) => {
+                self.record(called, op, Some((returned, output)));
                 true
             }
             Err(ClientError::NoQuorum(_) | ClientError::Unknown) => {

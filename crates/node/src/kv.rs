@@ -10,17 +10,24 @@ use quorate_smr::{Outputs, Pieces, RestoreError, SharedMap, StateMachine};
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 4096;
-/// The longest value, in bytes.
+/// The longest value, in bytes; of a swap, both values together.
 pub const VALUE_BYTES_MAX: usize = 512 << 10;
+/// The longest command, in bytes.
+pub const COMMAND_BYTES_MAX: usize = HEAD_BYTES + KEY_BYTES_MAX + SWAP_BYTES + VALUE_BYTES_MAX;
 /// Pairs of one page of a listing at most.
 pub const LIST_MAX: usize = 1000;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const SWAP: u8 = 3;
 const GET: u8 = 1;
 const LIST: u8 = 2;
 /// Kind and length of the key.
 const HEAD_BYTES: usize = 3;
+/// Which values a swap has, and the length of the one that must be there.
+const SWAP_BYTES: usize = 5;
+const EXPECTS: u8 = 1;
+const SETS: u8 = 2;
 
 /// A map from keys to values.
 #[derive(Clone, Debug, Default)]
@@ -75,20 +82,36 @@ impl Ord for Pair {
 
 /// The command that sets a key.
 pub fn put(key: &[u8], value: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(3 + key.len() + value.len());
-    out.put_u8(PUT);
-    out.put_u16_le(key.len() as u16);
-    out.put_slice(key);
+    let mut out = head(PUT, key, value.len());
     out.put_slice(value);
     out.freeze()
 }
 
 /// The command that removes a key.
 pub fn delete(key: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(3 + key.len());
-    out.put_u8(DELETE);
+    head(DELETE, key, 0).freeze()
+}
+
+/// The beginning of a command, with room for so many bytes more.
+fn head(kind: u8, key: &[u8], more: usize) -> BytesMut {
+    let mut out = BytesMut::with_capacity(HEAD_BYTES + key.len() + more);
+    out.put_u8(kind);
     out.put_u16_le(key.len() as u16);
     out.put_slice(key);
+    out
+}
+
+/// The command that sets or removes a key if it has the `expected` value, or is not there where
+/// that is `None`.
+pub fn swap(key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Bytes {
+    let has = |value: Option<&[u8]>, flag| if value.is_some() { flag } else { 0 };
+    let flags = has(expected, EXPECTS) | has(value, SETS);
+    let (expected, value) = (expected.unwrap_or_default(), value.unwrap_or_default());
+    let mut out = head(SWAP, key, SWAP_BYTES + expected.len() + value.len());
+    out.put_u8(flags);
+    out.put_u32_le(expected.len() as u32);
+    out.put_slice(expected);
+    out.put_slice(value);
     out.freeze()
 }
 
@@ -140,15 +163,42 @@ impl Map {
                 outputs.change(key, &[&[PUT], value]);
                 u8::from(self.pairs.insert(Pair(command.into()), ()).is_some())
             }
-            Some((DELETE, key, _)) => {
-                let existed = self.pairs.remove(key).is_some();
-                if existed {
-                    outputs.change(key, &[&[DELETE]]);
-                }
-                u8::from(existed)
-            }
+            Some((DELETE, key, _)) => u8::from(self.remove(key, outputs)),
+            Some((SWAP, key, rest)) => match values(rest) {
+                Some((expected, value)) => u8::from(self.swap(key, expected, value, outputs)),
+                None => b'?',
+            },
             _ => b'?',
         }
+    }
+
+    fn remove(&mut self, key: &[u8], outputs: &mut Outputs) -> bool {
+        let existed = self.pairs.remove(key).is_some();
+        if existed {
+            outputs.change(key, &[&[DELETE]]);
+        }
+        existed
+    }
+
+    /// Whether the key had the expected value, and has the other one now.
+    fn swap(
+        &mut self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: Option<&[u8]>,
+        outputs: &mut Outputs,
+    ) -> bool {
+        if self.value(key) != expected {
+            return false;
+        }
+        match value {
+            Some(value) => {
+                outputs.change(key, &[&[PUT], value]);
+                self.pairs.insert(Pair(put(key, value)[..].into()), ());
+            }
+            None => drop(self.remove(key, outputs)),
+        }
+        true
     }
 
     fn value(&self, key: &[u8]) -> Option<&[u8]> {
@@ -180,6 +230,22 @@ fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (key, rest) = rest.split_at_checked(u16::from_le_bytes(*len) as usize)?;
     Some((*kind, key, rest))
+}
+
+/// What a key must have, and what it is to have; `None` for nothing.
+type Swap<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// The values of a swap.
+fn values(rest: &[u8]) -> Option<Swap<'_>> {
+    let (flags, rest) = rest.split_first()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (expected, value) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    let sets = flags & SETS != 0;
+    let well_formed = flags & !(EXPECTS | SETS) == 0
+        && (flags & EXPECTS != 0 || expected.is_empty())
+        && (sets || value.is_empty());
+    let expected = (flags & EXPECTS != 0).then_some(expected);
+    well_formed.then_some((expected, sets.then_some(value)))
 }
 
 fn put_pair(out: &mut BytesMut, key: &[u8], value: &[u8]) {
@@ -246,6 +312,33 @@ mod tests {
         let page = pairs(map.query(&list(b"a/", None)));
         assert_eq!(page.len(), 2);
         assert_eq!(pairs(map.query(&list(b"a/", Some(b"a/1")))).len(), 1);
+    }
+
+    #[test]
+    fn a_swap_happens_where_the_key_is_as_expected_and_nothing_else_does() {
+        let mut map = filled();
+        let (one, new) = (Some(&b"one"[..]), Some(&b"new"[..]));
+        for (command, done) in [
+            (swap(b"a/1", Some(b"two"), new), false),
+            (swap(b"a/1", None, new), false),
+            (swap(b"a/1", one, new), true),
+            (swap(b"a/1", one, None), false),
+            (swap(b"a/2", None, new), false),
+            (swap(b"a/2", Some(b""), None), true),
+            (swap(b"b", Some(b""), new), false),
+            (swap(b"b", None, None), true),
+            (swap(b"b", None, Some(b"")), true),
+        ] {
+            assert_eq!(map.one(&command, &mut Outputs::default()), u8::from(done), "{command:?}");
+        }
+        assert_eq!(all(&map), [&put(b"a/1", b"new")[..], &put(b"b", b"")]);
+        let mut bad = swap(b"b", Some(b""), None).to_vec();
+        bad.push(1);
+        for bad in
+            [&bad[..], &bad[..6], &[SWAP, 0, 0, 4, 0, 0, 0, 0], &[SWAP, 0, 0, 0, 1, 0, 0, 0, 1]]
+        {
+            assert_eq!(map.one(bad, &mut Outputs::default()), b'?', "{bad:?}");
+        }
     }
 
     #[test]

@@ -59,6 +59,16 @@ enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
+    /// Set a key if it has the value that is expected, or if it is not there
+    Cas {
+        key: String,
+        value: String,
+        /// What it must have; without this, the key must not be there
+        #[arg(long)]
+        expected: Option<String>,
+        #[command(flatten)]
+        cluster: Cluster,
+    },
     /// Read a key, linearizably
     Get {
         key: String,
@@ -205,15 +215,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let session = cluster.client().session().await?;
             session.put(key.as_bytes(), value.as_bytes()).await?;
         }
-        Command::Get { key, stale, cluster } => {
-            match cluster.client().get(key.as_bytes(), stale).await? {
-                Some(value) => println!("{}", String::from_utf8_lossy(&value)),
-                None => {
-                    eprintln!("{key} is not there");
-                    return Ok(ExitCode::from(1));
-                }
-            }
+        Command::Cas { key, value, expected, cluster } => {
+            return cas(&cluster.client(), &key, expected.as_deref(), &value).await;
         }
+        Command::Get { key, stale, cluster } => return get(&cluster.client(), &key, stale).await,
         Command::Del { key, cluster } => {
             let session = cluster.client().session().await?;
             if !session.delete(key.as_bytes()).await? {
@@ -262,6 +267,29 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench { options, cluster } => bench::run(&options, &cluster.client()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn get(client: &Client, key: &str, stale: bool) -> anyhow::Result<ExitCode> {
+    let Some(value) = client.get(key.as_bytes(), stale).await? else {
+        eprintln!("{key} is not there");
+        return Ok(ExitCode::from(1));
+    };
+    println!("{}", String::from_utf8_lossy(&value));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cas(
+    client: &Client,
+    key: &str,
+    expected: Option<&str>,
+    value: &str,
+) -> anyhow::Result<ExitCode> {
+    let (session, expected) = (client.session().await?, expected.map(str::as_bytes));
+    if session.compare_and_set(key.as_bytes(), expected, Some(value.as_bytes())).await? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{key} is not as expected: nothing was set");
+    Ok(ExitCode::from(1))
 }
 
 async fn verify(

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::drill::{self, Accounts};
 use crate::metrics::QUANTILES;
-use quorate_node::kv::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
+use quorate_node::kv::{COMMAND_BYTES_MAX, Map};
 use quorate_node::wire::{
     self, Answer, Ask, Body, GroupChange, GroupInfo, MemberInfo, NodeStatus, Said, fill, put, take,
 };
@@ -123,8 +123,10 @@ impl Machines {
 
 /// Commands of one request at most.
 const COMMANDS_MAX: usize = 4096;
-/// Bytes of one request at most: below Raft's own cap for a batch.
-const COMMAND_BYTES_MAX: usize = 768 << 10;
+/// Bytes of one request at most, before its last command.
+const REQUEST_BYTES_MAX: usize = 384 << 10;
+/// Of a batch of Raft, less what each command takes beside its bytes.
+const _: () = assert!(REQUEST_BYTES_MAX + COMMAND_BYTES_MAX + (96 << 10) <= 1 << 20);
 /// Requests under way for one connection at most; past it the socket is not read.
 const UNDER_WAY_MAX: usize = 256;
 /// Watches of one connection that may wait for a change; more are refused as busy.
@@ -182,7 +184,7 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
         let mut others = Vec::new();
         loop {
             let ask: Option<Ask> = take(&mut buffer)?;
-            let full = ids.len() >= COMMANDS_MAX || commands.bytes() >= COMMAND_BYTES_MAX;
+            let full = ids.len() >= COMMANDS_MAX || commands.bytes() >= REQUEST_BYTES_MAX;
             if ask.is_none() || full {
                 flush(&machines, &mut commands, &mut ids, &answers, &room).await;
             }
@@ -227,7 +229,7 @@ async fn serve(stream: TcpStream, machines: Arc<Machines>) -> std::io::Result<()
 fn add(commands: &mut Commands, body: Body) -> Result<(), Result<Body, Answer>> {
     match body {
         Body::Open => commands.push_open(),
-        Body::Apply { command, .. } if command.len() > KEY_BYTES_MAX + VALUE_BYTES_MAX + 3 => {
+        Body::Apply { command, .. } if command.len() > COMMAND_BYTES_MAX => {
             return Err(Err(Answer::Refused("the command is over the limit".into())));
         }
         Body::Apply { stamp: None, command } => commands.push(&command),

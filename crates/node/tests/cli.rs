@@ -117,6 +117,23 @@ fn a_key_over_the_limit_is_refused_with_its_length() {
 }
 
 #[test]
+fn cas_sets_what_is_as_expected_and_says_so_where_it_is_not() {
+    let cluster = Cluster::start(1);
+    for (arguments, code) in [
+        (&["cas", "key", "one", "--expected", "none"][..], 1),
+        (&["cas", "key", "one"], 0),
+        (&["cas", "key", "two"], 1),
+        (&["cas", "key", "two", "--expected", "one"], 0),
+    ] {
+        let output = cluster.ask(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).contains("key is not as expected");
+        assert_eq!(said, code == 1, "{arguments:?}");
+    }
+    assert_eq!(text(&cluster.ask(&["get", "key"])), "two\n");
+}
+
+#[test]
 fn a_leader_that_is_told_to_terminate_hands_over_and_exits_with_0() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader(None);

@@ -5,12 +5,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use quorate_node::client::{Client, ClientError};
 use quorate_node::kv;
-use quorate_node::wire::Filter;
+use quorate_node::wire::{self, Answer, Ask, Body, Filter, Said};
 use quorate_smr::Retry;
 use rustix::process::Signal;
 use support::*;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// How often each key was put after an index, once the key `end` was: every application is told to
 /// watchers.
@@ -108,6 +111,50 @@ fn dropped_commands_do_not_jam_their_session() {
     });
 }
 
+/// Adds one so often, each time to what it has read.
+async fn count_up(client: Client, times: u64) {
+    let session = client.session().await.unwrap();
+    for _ in 0..times {
+        loop {
+            let seen = client.get(b"count", false).await.unwrap();
+            let number = seen
+                .as_deref()
+                .map_or(0, |seen| std::str::from_utf8(seen).unwrap().parse::<u64>().unwrap());
+            let next = (number + 1).to_string();
+            let set = session.compare_and_set(b"count", seen.as_deref(), Some(next.as_bytes()));
+            if set.await.unwrap() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn who_sets_what_it_has_read_loses_nothing_of_others_while_a_leader_dies() {
+    run(async {
+        let mut cluster = Cluster::start(3);
+        cluster.leader(None);
+        let client = cluster.client(PATIENCE);
+        let mut tasks = tokio::task::JoinSet::new();
+        (0..4).for_each(|_| drop(tasks.spawn(count_up(client.clone(), 50))));
+        let leader = cluster.leader(None);
+        cluster.end(leader, Some(Signal::KILL));
+        cluster.leader(Some(leader));
+        cluster.run(leader);
+        while let Some(counted) = tasks.join_next().await {
+            counted.unwrap();
+        }
+        assert_eq!(client.get(b"count", false).await.unwrap().as_deref(), Some(&b"200"[..]));
+        let session = client.session().await.unwrap();
+        let both = vec![0; kv::VALUE_BYTES_MAX / 2 + 1];
+        let error = session.compare_and_set(b"k", Some(&both), Some(&both)).await.unwrap_err();
+        assert!(matches!(error, ClientError::ValueTooLong(_)), "{error}");
+        assert!(session.compare_and_set(b"k", None, Some(&both)).await.unwrap());
+        assert!(session.compare_and_set(b"k", Some(&both), None).await.unwrap());
+        assert_eq!(client.get(b"k", false).await.unwrap(), None);
+    });
+}
+
 #[test]
 fn what_is_unknown_for_want_of_a_majority_is_resolved_when_there_is_one() {
     run(async {
@@ -147,5 +194,39 @@ fn a_session_that_was_not_used_expires_and_its_commands_are_refused_by_name() {
         assert_eq!(error.retry(), Retry::Unsafe);
         assert_eq!(client.get(b"second", false).await.unwrap(), None, "it was not applied");
         client.session().await.unwrap().put(b"second", b"").await.unwrap();
+    });
+}
+
+#[test]
+fn commands_that_arrive_at_once_are_not_refused_for_what_they_are_together() {
+    run(async {
+        let cluster = Cluster::start(1);
+        cluster.leader(None);
+        let mut stream = TcpStream::connect(cluster.clients[0]).await.unwrap();
+        let ask = |id, len| {
+            let mut out = BytesMut::new();
+            let body =
+                Body::Apply { stamp: None, command: kv::put(b"key", &vec![0; len]).to_vec() };
+            wire::put(&Ask { id, body }, &mut out);
+            out
+        };
+        let mut buffer = BytesMut::new();
+        for round in 0..5 {
+            // Too long: the buffer of the connection has grown when it is refused.
+            stream.write_all(&ask(0, 3 << 20)).await.unwrap();
+            let mut burst = BytesMut::new();
+            (1..=29).for_each(|id| burst.extend_from_slice(&ask(id, 25 << 10)));
+            burst.extend_from_slice(&ask(30, kv::VALUE_BYTES_MAX));
+            stream.write_all(&burst).await.unwrap();
+            let mut answered = 0;
+            while answered <= 30 {
+                let Some(Said { id, answer }) = wire::take(&mut buffer).unwrap() else {
+                    assert!(wire::fill(&mut stream, &mut buffer).await.unwrap());
+                    continue;
+                };
+                answered += 1;
+                assert_eq!(matches!(answer, Answer::Done(_)), id > 0, "{round} {id}: {answer:?}");
+            }
+        }
     });
 }

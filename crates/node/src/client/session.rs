@@ -91,6 +91,28 @@ impl Session {
         self.submit(kv::delete(key)).await.outcome().await
     }
 
+    /// Sets a key, or removes it where `value` is `None`, if it has the value that is `expected`,
+    /// or is not there where that is `None`; says whether it did.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::ValueTooLong`] of both values together.
+    ///
+    /// # Cancel safety
+    /// As [`put`](Self::put).
+    pub async fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<bool, ClientError> {
+        let bytes = [expected, value].into_iter().flatten().map(<[u8]>::len).sum();
+        if bytes > kv::VALUE_BYTES_MAX {
+            return Err(ClientError::ValueTooLong(bytes));
+        }
+        check_key(key)?;
+        self.submit(kv::swap(key, expected, value)).await.outcome().await
+    }
+
     /// Takes a command of the [map](kv) in, which is sent when its outcome is asked for. Waits
     /// while the oldest command that is not over lies too far back.
     ///
@@ -130,7 +152,8 @@ impl fmt::Debug for Pending {
 
 impl Pending {
     /// Sends the command to whoever leads until it is known what became of it: whether its key was
-    /// there. After an error it may be asked again, which resolves what was unknown.
+    /// there, or, of a swap, whether it did anything. After an error it may be asked again, which
+    /// resolves what was unknown.
     ///
     /// # Errors
     /// [`ClientError::NoQuorum`], and the command may yet be done; [`ClientError::SessionExpired`];
