@@ -48,6 +48,12 @@ impl Cmd {
         self
     }
 
+    /// Runs in this folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// The command line as one would type it in the workspace root.
     pub(crate) fn line(&self) -> String {
         self.shown.join(" ")

@@ -50,6 +50,17 @@ impl Copy {
         Ok(())
     }
 
+    /// Puts a simulator that was built here aside, under the name of a bug.
+    pub(super) fn keep_program(&self, example: &str, name: &str) -> Result<PathBuf> {
+        let suffix = std::env::consts::EXE_SUFFIX;
+        let built = self.target.join("sim").join("examples").join(format!("{example}{suffix}"));
+        let kept = self.target.join("kept");
+        fs::create_dir_all(&kept)?;
+        let kept = kept.join(format!("{name}{suffix}"));
+        fs::copy(&built, &kept).with_context(|| format!("cannot copy {}", built.display()))?;
+        Ok(kept)
+    }
+
     /// Plants a bug.
     pub(super) fn apply(&self, bug: &Bug) -> Result<()> {
         // Else git would take the copy for a folder of the repository that it lies in.

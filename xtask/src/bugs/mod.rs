@@ -4,6 +4,8 @@ mod bank;
 mod copy;
 mod page;
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -143,7 +145,8 @@ fn middle_and_most(mut counts: Vec<u64>) -> Option<(u64, u64)> {
     Some((*counts.get(counts.len().checked_sub(1)? / 2)?, *counts.last()?))
 }
 
-/// Plants the bugs in as many copies as there are cores; each copy takes the next bug that is left.
+/// Plants the bugs in as many copies as there are cores; each copy takes the next bug that is left;
+/// then failures are made small, one by one.
 /// What was found of each, which `keep` hears of at once, and the names of those that could not be
 /// planted or built.
 fn plant_all(
@@ -164,17 +167,14 @@ fn plant_all(
             let planted = plant(&copy, bug, seeds, shrink, cores / copies);
             let mut done = done.lock().map_err(|_| anyhow!("another copy failed"))?;
             let place = format!("[{}/{}] {}", done.len() + 1, bugs.len(), bug.name);
-            match planted {
-                Ok(verdict) => {
+            match &planted {
+                Ok((verdict, _)) => {
                     say("-", &format!("{place}: {verdict}"));
-                    keep(&bug.name, &verdict)?;
-                    done.push(Ok(verdict));
+                    keep(&bug.name, verdict)?;
                 }
-                Err(error) => {
-                    say("!", &format!("{place}: {error:#}"));
-                    done.push(Err(bug.name.clone()));
-                }
+                Err(error) => say("!", &format!("{place}: {error:#}")),
             }
+            done.push(planted.map_err(|_| bug.name.clone()));
         }
         Ok(())
     };
@@ -185,16 +185,53 @@ fn plant_all(
         joined.try_for_each(|done| done.unwrap_or_else(|_| bail!("a copy panicked")))
     })?;
     let done = done.into_inner().map_err(|_| anyhow!("a copy failed"))?;
-    let stale = done.iter().filter_map(|planted| planted.clone().err()).collect();
-    Ok((done.into_iter().flatten().collect(), stale))
+    let stale = done.iter().filter_map(|planted| planted.as_ref().err()).cloned().collect();
+    let mut fresh = Vec::new();
+    for (mut verdict, failure) in done.into_iter().flatten() {
+        if let Some(failure) = failure {
+            verdict = failure.made_small(verdict, cores)?;
+            keep(&failure.name, &verdict)?;
+        }
+        fresh.push(verdict);
+    }
+    Ok((fresh, stale))
 }
 
-static SHRINKING: Mutex<()> = Mutex::new(());
+/// A failure that is to be made small once all seeds were run: there is so much time for it, on all
+/// cores.
+struct Failure {
+    name: String,
+    /// The simulator with the bug in it, and where it is run.
+    program: PathBuf,
+    folder: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Failure {
+    fn made_small(&self, mut verdict: Verdict, cores: usize) -> Result<Verdict> {
+        let run = Cmd::new(&self.program).within(&self.folder).env("RUST_BACKTRACE", "0");
+        let run = run.arg("--shrink").args(&self.flags).args(["--threads", &cores.to_string()]);
+        let (_, said) = run.outcome()?;
+        if let Verdict::Caught { left, .. } = &mut verdict {
+            *left = bank::left(&said);
+            let left = left.map_or("an unknown number of".to_owned(), |left| left.to_string());
+            say("-", &format!("{}: {left} events left", self.name));
+        }
+        let _ = fs::remove_file(&self.program); // the next run would write over it
+        Ok(verdict)
+    }
+}
 
 /// Plants one bug, builds the simulator of its protocol, runs seeds, and takes the bug out again.
 /// Runs are judged by what a user would notice, and by the rules inside only where all pass.
 #[allow(clippy::disallowed_methods, reason = "how long a bug takes to be caught")]
-fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Result<Verdict> {
+fn plant(
+    copy: &Copy,
+    bug: &Bug,
+    seeds: u64,
+    shrink: bool,
+    threads: usize,
+) -> Result<(Verdict, Option<Failure>)> {
     copy.restore()?;
     copy.apply(bug)?;
     let Some((package, example)) = program_of(&bug.protocol) else {
@@ -227,19 +264,18 @@ fn plant(copy: &Copy, bug: &Bug, seeds: u64, shrink: bool, threads: usize) -> Re
         let (_, said) = run(&["--seeds", &count], threads)?;
         verdict = bank::judge(&said, seeds, begun.elapsed());
     }
-    if let Verdict::Caught { seeds, left, .. } = &mut verdict
+    let mut failure = None;
+    if let Verdict::Caught { seeds, .. } = &verdict
         && shrink
     {
         let seed = (*seeds - 1).to_string();
-        // It has so much time on all cores, so one at a time.
-        let _one = SHRINKING.lock().map_err(|_| anyhow!("another copy failed"))?;
-        let flags = [&["--seed", &seed, "--shrink"], judged].concat();
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let (_, said) = run(&flags, cores)?;
-        *left = bank::left(&said);
+        let flags = [&["--seed", &seed], judged].concat();
+        let flags = flags.into_iter().map(str::to_owned).collect();
+        let (program, folder) = (copy.keep_program(example, &bug.name)?, copy.root.clone());
+        failure = Some(Failure { name: bug.name.clone(), program, folder, flags });
     }
     copy.restore()?;
-    Ok(verdict)
+    Ok((verdict, failure))
 }
 
 #[cfg(test)]
