@@ -25,8 +25,7 @@ impl Cmd {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut cmd = Self::new(cargo);
         cmd.shown = vec!["cargo".to_owned()];
-        cmd.command.current_dir(root);
-        cmd
+        cmd.within(root)
     }
 
     /// One more argument.

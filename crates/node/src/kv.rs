@@ -103,7 +103,7 @@ fn head(kind: u8, key: &[u8], more: usize) -> BytesMut {
 
 /// The command that sets or removes a key if it has the `expected` value, or is not there where
 /// that is `None`.
-pub fn swap(key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Bytes {
+pub fn compare_and_set(key: &[u8], expected: Option<&[u8]>, value: Option<&[u8]>) -> Bytes {
     let has = |value: Option<&[u8]>, flag| if value.is_some() { flag } else { 0 };
     let flags = has(expected, EXPECTS) | has(value, SETS);
     let (expected, value) = (expected.unwrap_or_default(), value.unwrap_or_default());
@@ -319,20 +319,20 @@ mod tests {
         let mut map = filled();
         let (one, new) = (Some(&b"one"[..]), Some(&b"new"[..]));
         for (command, done) in [
-            (swap(b"a/1", Some(b"two"), new), false),
-            (swap(b"a/1", None, new), false),
-            (swap(b"a/1", one, new), true),
-            (swap(b"a/1", one, None), false),
-            (swap(b"a/2", None, new), false),
-            (swap(b"a/2", Some(b""), None), true),
-            (swap(b"b", Some(b""), new), false),
-            (swap(b"b", None, None), true),
-            (swap(b"b", None, Some(b"")), true),
+            (compare_and_set(b"a/1", Some(b"two"), new), false),
+            (compare_and_set(b"a/1", None, new), false),
+            (compare_and_set(b"a/1", one, new), true),
+            (compare_and_set(b"a/1", one, None), false),
+            (compare_and_set(b"a/2", None, new), false),
+            (compare_and_set(b"a/2", Some(b""), None), true),
+            (compare_and_set(b"b", Some(b""), new), false),
+            (compare_and_set(b"b", None, None), true),
+            (compare_and_set(b"b", None, Some(b"")), true),
         ] {
             assert_eq!(map.one(&command, &mut Outputs::default()), u8::from(done), "{command:?}");
         }
         assert_eq!(all(&map), [&put(b"a/1", b"new")[..], &put(b"b", b"")]);
-        let mut bad = swap(b"b", Some(b""), None).to_vec();
+        let mut bad = compare_and_set(b"b", Some(b""), None).to_vec();
         bad.push(1);
         for bad in
             [&bad[..], &bad[..6], &[SWAP, 0, 0, 4, 0, 0, 0, 0], &[SWAP, 0, 0, 0, 1, 0, 0, 0, 1]]

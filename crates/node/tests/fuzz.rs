@@ -152,7 +152,10 @@ fn what_arrives_at_server_or_client_is_a_message_or_an_error() {
 fn commands_queries_answers_and_snapshots_of_the_map_are_total() {
     let mut good = vec![kv::delete(b"b"), kv::get(b"a"), kv::list(b"a", Some(b"ab"))];
     good.extend([kv::put(b"a", b"1"), kv::put(b"ab", b""), kv::put(b"b", &[7; 40])]);
-    good.extend([kv::swap(b"a", Some(b"1"), Some(b"23")), kv::swap(b"ab", Some(b""), None)]);
+    good.extend([
+        kv::compare_and_set(b"a", Some(b"1"), Some(b"23")),
+        kv::compare_and_set(b"ab", Some(b""), None),
+    ]);
     let mut rng = Rng::new(2);
     let mut map = kv::Map::default();
     let (mut done, mut strange, mut restored, mut refused) = (0, 0, 0, 0);

@@ -110,7 +110,7 @@ impl Session {
             return Err(ClientError::ValueTooLong(bytes));
         }
         check_key(key)?;
-        self.submit(kv::swap(key, expected, value)).await.outcome().await
+        self.submit(kv::compare_and_set(key, expected, value)).await.outcome().await
     }
 
     /// Takes a command of the [map](kv) in, which is sent when its outcome is asked for. Waits

@@ -47,49 +47,55 @@ impl<F: Fn(u64, bool) -> Run + Sync, L: Fn() -> u32 + Sync> Search<'_, F, L> {
     /// Looks for runs that break the same, each with fewer events than the one before, for a while;
     /// makes the last one small, and keeps what it leaves where that is less.
     pub(super) fn find_smaller(&mut self) {
-        let (seed, at, before) = (self.seed, self.at, self.taken.len());
-        let (limits, taken) = (self.limits.clone(), self.taken.clone());
-        self.most = (before * MORE).max(ENOUGH);
-        self.late = ((self.spent)() + WHILE).min(100);
-        let mut found = false;
-        while (self.spent)() < self.late && !(found && self.most <= FEW) {
-            let some: Vec<_> = (0..self.threads * BATCH).map(|_| self.sample()).collect();
-            if self.try_all(&some).is_some() {
-                found = true;
-                self.good = Some(self.limits.clone()).filter(|limits| limits.calm_at.is_some());
-                self.fix();
-                self.most = self.taken.len().saturating_sub(1);
+        self.or_as_it_was(|search| {
+            search.most = (search.taken.len() * MORE).max(ENOUGH);
+            let mut found = false;
+            while (search.spent)() < search.late && !(found && search.most <= FEW) {
+                let some: Vec<_> = (0..search.threads * BATCH).map(|_| search.sample()).collect();
+                if search.try_all(&some).is_some() {
+                    found = true;
+                    let good = Some(search.limits.clone());
+                    search.good = good.filter(|limits| limits.calm_at.is_some());
+                    search.fix();
+                    search.most = search.taken.len().saturating_sub(1);
+                }
             }
-        }
-        self.late = 100;
-        self.most = self.taken.len();
-        if found {
-            self.polish(100);
-        }
-        if self.taken.len() > before {
-            (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
-        }
-        self.most = self.taken.len();
+            search.most = search.taken.len();
+            if found {
+                search.polish(100);
+            }
+            found
+        });
     }
 
     /// Looks for another whole seed that breaks the same about as soon, makes it small for a while,
     /// and keeps what it leaves where that is less: how much can be left out of one is luck. False
     /// where there was none.
     pub(super) fn begin_with_another(&mut self) -> bool {
+        self.or_as_it_was(|search| {
+            let whole = Limits { until: search.until(search.at), ..search.given.clone() };
+            search.most = usize::MAX;
+            let mut found = false;
+            while !found && (search.spent)() < search.late {
+                let from = search.fresh + 1;
+                search.fresh += (search.threads * BATCH) as u64;
+                let some: Vec<_> =
+                    (from..=search.fresh).map(|seed| (seed, whole.clone())).collect();
+                found = search.try_all(&some).is_some();
+            }
+            if found {
+                search.polish(((search.spent)() + WHILE).min(100));
+            }
+            found
+        })
+    }
+
+    /// Looks elsewhere for a while, and comes back where more is left of what was found there.
+    fn or_as_it_was(&mut self, look: impl FnOnce(&mut Self) -> bool) -> bool {
         let (seed, at, before) = (self.seed, self.at, self.taken.len());
         let (limits, taken) = (self.limits.clone(), self.taken.clone());
-        let whole = Limits { until: self.until(at), ..self.given.clone() };
-        (self.most, self.late) = (usize::MAX, ((self.spent)() + WHILE).min(100));
-        let mut found = false;
-        while !found && (self.spent)() < self.late {
-            let from = self.fresh + 1;
-            self.fresh += (self.threads * BATCH) as u64;
-            let some: Vec<_> = (from..=self.fresh).map(|seed| (seed, whole.clone())).collect();
-            found = self.try_all(&some).is_some();
-        }
-        if found {
-            self.polish(((self.spent)() + WHILE).min(100));
-        }
+        self.late = ((self.spent)() + WHILE).min(100);
+        let found = look(self);
         if self.taken.len() > before {
             (self.seed, self.at, self.limits, self.taken) = (seed, at, limits, taken);
         }
