@@ -16,6 +16,7 @@ fn is_of_elections(message: &Message) -> bool {
             | Message::PreVoteReply { .. }
             | Message::Vote { .. }
             | Message::Disowned { .. }
+            | Message::Removed { .. }
             | Message::Fetch { .. }
             | Message::Fetched { .. }
     )
@@ -109,6 +110,7 @@ impl Raft {
             | Message::PreVoteReply { .. }
             | Message::Vote { .. }
             | Message::Disowned { .. }
+            | Message::Removed { .. }
             | Message::Fetch { .. }
             | Message::Fetched { .. } => {}
         }
@@ -130,6 +132,9 @@ impl Raft {
             Message::Fetch { at, at_term, .. } => self.on_fetch(now, from, at, at_term, out),
             Message::Fetched { offer, .. } => self.on_fetched(now, from, *offer, out),
             Message::Disowned { birth, lost, .. } => self.on_disowned(birth, lost, out),
+            Message::Removed { commit, commit_term, .. } => {
+                self.on_removed(now, (commit_term, commit), out);
+            }
             _ => {}
         }
     }

@@ -56,15 +56,17 @@ impl Raft {
         self.contact = None;
         self.ack_due = false;
         self.fetching = None;
-        if !self.may_campaign() {
-            self.role = Role::Follower;
-            self.role_changed = true;
-            return self.reset_election(now);
+        self.role = Role::Follower;
+        if self.may_campaign() {
+            self.lonely = self.lonely.saturating_add(1);
+            self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
         }
-        self.lonely = self.lonely.saturating_add(1);
-        self.role = Role::PreCandidate { votes: BTreeSet::from([self.node]) };
         self.role_changed = true;
         self.reset_election(now);
+        if self.is_removed() {
+            return self.give_up_pending(out);
+        }
+        // Who may not campaign asks as well: it may have left, and not have heard of it.
         let (last, last_term) = (self.log.last(), self.log.last_term());
         let message = Message::PreVote { term: self.term.next(), last, last_term };
         for peer in self.other_voters() {
@@ -109,6 +111,7 @@ impl Raft {
         let term = if granted { term } else { self.term };
         let reply = Message::PreVoteReply { term, granted, ahead: free && !granted };
         out.send_after(self.vote_ticket, from, reply);
+        self.tell_removed(from, out);
     }
 
     pub(crate) fn on_pre_vote_reply(

@@ -24,6 +24,7 @@ impl Raft {
             | Message::TimeoutNow { .. }
             | Message::ReadReply { .. }
             | Message::Disowned { .. }
+            | Message::Removed { .. }
             | Message::Fetch { .. } => from.node != self.node,
             Message::PreVote { .. } | Message::Vote { .. } => {
                 from.node != self.node && self.believes(from, out)

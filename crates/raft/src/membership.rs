@@ -10,7 +10,7 @@ use crate::members::{Change, Members};
 use crate::message::Message;
 use crate::raft::{Raft, Role};
 use crate::request::{Event, Rejection, Reply};
-use crate::types::Index;
+use crate::types::{Index, Term};
 
 type Out<'a> = &'a mut Outbox<Raft>;
 
@@ -46,7 +46,57 @@ impl Raft {
     /// A node that is out of the newest configuration must campaign all the same while an earlier
     /// one may be the committed one: nobody else may have that entry. [Raft thesis §4.2.2]
     pub(crate) fn may_campaign(&self) -> bool {
-        self.members_in_force().any(|members| members.is_voter(self.node))
+        !self.is_removed() && self.members_in_force().any(|members| members.is_voter(self.node))
+    }
+
+    /// Who asks for votes after it has left, and was not there to hear of it, hears of it now. It
+    /// may know a later configuration that has it again: so it gets its vote all the same.
+    pub(crate) fn tell_removed(&self, node: NodeId, out: Out<'_>) {
+        let (members, term, commit) = (self.members(), self.term, self.commit);
+        let settled = self.members_index() <= commit && !members.is_changing();
+        if settled
+            && !members.contains(node)
+            && let Some(commit_term) = self.log.term_at(commit)
+        {
+            let message = Message::Removed { term, commit, commit_term };
+            out.send_after(self.vote_ticket, node, message);
+        }
+    }
+
+    /// A member says that as of this committed entry this node has left.
+    pub(crate) fn on_removed(&mut self, now: Time, as_of: (Term, Index), out: Out<'_>) {
+        if self.is_loyal(now) {
+            return; // it belongs to a group, which will see to it
+        }
+        self.removed_at = self.removed_at.max(Some(as_of));
+        if self.is_removed() {
+            self.become_follower(now, self.term, out);
+            self.give_up_pending(out);
+        }
+    }
+
+    /// Whether it has left, by its own log or by what it was told: then it asks for votes no more
+    /// until somebody contacts it, for that comes before it counts again.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        let (members, index) = (self.members(), self.members_index());
+        let settled = index <= self.commit && !members.is_changing();
+        if settled && index > Index::ZERO && !members.contains(self.node) {
+            return true;
+        }
+        // A configuration of an earlier term than a committed entry, or of its term and an earlier
+        // place, has been followed by what is committed, or replaced.
+        let of_log = |index| Some((self.log.term_at(index)?, index));
+        let own = || of_log(index).or_else(|| of_log(self.log.base()));
+        self.removed_at.is_some_and(|as_of| own().is_some_and(|own| own <= as_of))
+    }
+
+    /// Nobody will tell it what became of what it has proposed.
+    pub(crate) fn give_up_pending(&mut self, out: Out<'_>) {
+        for pending in core::mem::take(&mut self.pending) {
+            self.stats.unknown += pending.ids.count();
+            out.answer_eager(pending.ids, Reply::Unknown); // promises nothing
+        }
     }
 
     pub(crate) fn on_change(&mut self, now: Time, id: RequestId, change: &Change, out: Out<'_>) {

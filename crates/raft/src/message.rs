@@ -150,6 +150,16 @@ pub enum Message {
         /// An entry that it had acknowledged and does not have.
         lost: Option<Index>,
     },
+    /// The receiver asks for votes and is no member, which it has not heard: nobody sends it the
+    /// entry by which it left.
+    Removed {
+        /// The sender's term.
+        term: Term,
+        /// The sender's last committed entry: as of it the receiver is no member.
+        commit: Index,
+        /// The term of that.
+        commit_term: Term,
+    },
     /// While there is no leader: what does your log have after the place where ours agree? Changes
     /// nothing where it arrives.
     Fetch {
@@ -210,6 +220,7 @@ enum Head {
     Read { term: Term, number: u64 },
     ReadReply { term: Term, number: u64, index: Option<Index> },
     Disowned { term: Term, birth: u32, lost: Option<Index> },
+    Removed { term: Term, commit: Index, commit_term: Term },
     Fetch { term: Term, at: Index, at_term: Term },
     Fetched { term: Term, prev: Index, prev_term: Term, last: Index, last_term: Term },
 }
@@ -234,6 +245,7 @@ impl Message {
             | Self::Read { term, .. }
             | Self::ReadReply { term, .. }
             | Self::Disowned { term, .. }
+            | Self::Removed { term, .. }
             | Self::Fetch { term, .. }
             | Self::Fetched { term, .. }
             | Self::TimeoutNow { term } => *term,
@@ -254,6 +266,7 @@ impl Message {
             }
             Self::SnapshotReply { id, next, .. } => id.index.max(id.term).max(*next),
             Self::ReadReply { index: Some(index), .. } => index.0,
+            Self::Removed { commit, commit_term, .. } => commit.0.max(commit_term.0),
             Self::Fetch { at, .. } => at.0,
             Self::Fetched { offer, .. } => offer.prev.0.0.max(offer.last.0.0),
             _ => 0,
@@ -291,6 +304,9 @@ impl Message {
             Self::Read { term, number } => Head::Read { term, number },
             Self::ReadReply { term, number, index } => Head::ReadReply { term, number, index },
             Self::Disowned { term, birth, lost } => Head::Disowned { term, birth, lost },
+            Self::Removed { term, commit, commit_term } => {
+                Head::Removed { term, commit, commit_term }
+            }
             Self::Fetch { term, at, at_term } => Head::Fetch { term, at, at_term },
             Self::Fetched { term, ref offer } => {
                 let Offer { prev: (prev, prev_term), last: (last, last_term), .. } = **offer;
@@ -352,6 +368,9 @@ impl Wire for Message {
             Head::Read { term, number } => Self::Read { term, number },
             Head::ReadReply { term, number, index } => Self::ReadReply { term, number, index },
             Head::Disowned { term, birth, lost } => Self::Disowned { term, birth, lost },
+            Head::Removed { term, commit, commit_term } => {
+                Self::Removed { term, commit, commit_term }
+            }
             Head::Fetch { term, at, at_term } => Self::Fetch { term, at, at_term },
             Head::Fetched { term, prev, prev_term, last, last_term } => {
                 let views = views_after(prev, from)?;

@@ -80,6 +80,8 @@ pub struct Raft {
     pub(crate) intake: Option<Proposals>,
 
     pub(crate) snapshots: Snapshots,
+    /// The committed entry as of which it is no member, as one has told it.
+    pub(crate) removed_at: Option<(Term, Index)>,
     /// The journal was replayed from the middle and no snapshot covers what is missing.
     pub(crate) unanchored: bool,
     told: Option<(RoleName, Term, Option<NodeId>)>,
@@ -152,6 +154,7 @@ impl Machine for Raft {
             pending: VecDeque::new(),
             intake: None,
             snapshots: Snapshots::default(),
+            removed_at: None,
             unanchored: false,
             told: None,
             told_members: None,
@@ -262,6 +265,7 @@ impl Raft {
             log_bytes: self.log.bytes_after(self.snapshots.index()),
             members: self.log.newest_members().1.clone(),
             members_index: self.log.newest_members().0,
+            is_removed: self.is_removed(),
             pending: self.pending.iter().map(|pending| pending.ids.count() as usize).sum(),
             uncommitted_bytes: self.log.bytes_after(self.commit) + open,
             unapplied_bytes: self.unapplied_bytes(),

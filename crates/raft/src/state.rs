@@ -37,6 +37,7 @@ impl Raft {
         into.u64(self.commit.0);
         into.u64(self.emitted.0);
         into.u64(self.applied.0);
+        into.option(self.removed_at.map(|(term, index)| term.0.rotate_left(32) ^ index.0));
         for pending in &self.pending {
             into.u64(pending.first.0);
             into.u64(pending.last.0);

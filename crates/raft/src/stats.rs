@@ -97,6 +97,8 @@ pub struct Status {
     pub members: Arc<Members>,
     /// The entry that it came with.
     pub members_index: Index,
+    /// It has left the group: by its own log, or by a member's word where that ends before.
+    pub is_removed: bool,
     /// Requests that wait for their outcome, or to be put into the log.
     pub pending: usize,
     /// Bytes taken in and not committed, counted likewise.

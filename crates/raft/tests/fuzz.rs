@@ -72,6 +72,7 @@ fn good_frames() -> Vec<Frame> {
         Message::Vote { term: Term(3), last: Index(9), last_term: Term(2), transfer: true },
         Message::Appended { term: Term(3), matched: Index(300) },
         Message::ReadReply { term: Term(3), number: 7, index: Some(Index(300)) },
+        Message::Removed { term: Term(3), commit: Index(9), commit_term: Term(2) },
         Message::Disowned { term: Term(3), birth: 7, lost: Some(Index(3)) },
         Message::PreVoteReply { term: Term(3), granted: false, ahead: true },
         Message::Fetched {

@@ -25,7 +25,7 @@ fn message(rng: &mut Rng) -> Message {
     let id = SnapshotId { index: number(rng), term: number(rng) };
     let index = Index(number(rng));
     let other = Index(number(rng));
-    match rng.below(19) {
+    match rng.below(20) {
         0 => Message::PreVote { term, last: index, last_term: Term(number(rng)) },
         1 => Message::PreVoteReply { term, granted: rng.below(2) == 0, ahead: rng.below(2) == 0 },
         2 => {
@@ -63,6 +63,7 @@ fn message(rng: &mut Rng) -> Message {
             let lost = (rng.below(2) == 0).then_some(index);
             Message::Disowned { term, birth: 1 + rng.below(3) as u32, lost }
         }
+        18 => Message::Removed { term, commit: index, commit_term: Term(number(rng)) },
         13 => Message::Read { term, number: number(rng) },
         14 => {
             let index = (rng.below(2) == 0).then_some(index);

@@ -564,6 +564,98 @@ fn row_35_a_removed_node_that_never_heard_of_it_disturbs_nobody() {
     assert_eq!(stage.node(N1).term(), term);
 }
 
+/// Node 3 is removed while it is away, and nobody waits for it any more.
+fn removed_while_away(stage: &mut Stage) {
+    stage.isolate(N3);
+    if stage.node(N3).is_leader() {
+        elect(stage, N1);
+    }
+    ask(stage, N1, remove(N3));
+    beat(stage, N1, 30); // more than four election timeouts
+    stage.timer(N3);
+    assert!(!stage.node(N3).is_leader(), "it hears no majority");
+    assert_eq!(members(stage, N1), "1 2");
+}
+
+/// An election timeout passes in which node 1 leads.
+fn time_out(stage: &mut Stage, node: NodeId) {
+    beat(stage, N1, 6);
+    stage.timer(node);
+}
+
+#[test]
+fn a_node_that_was_removed_while_it_was_away_is_told_when_it_asks() {
+    let mut stage = founded(3, 3);
+    elect(&mut stage, N3);
+    stage.isolate(N3);
+    let id = propose(&mut stage, N3, "to nobody");
+    removed_while_away(&mut stage);
+    assert_eq!(stage.answer(N3, id), None, "another may have had it");
+    stage.heal();
+    let term = stage.node(N1).term();
+    time_out(&mut stage, N3);
+    stage.run();
+    assert_eq!(stage.answer(N3, id), Some(&Reply::Unknown), "nobody else will tell it");
+    let status = stage.node(N3).status();
+    assert!(status.is_removed && status.role == RoleName::Follower, "{status:?}");
+    assert!(stage.node(N1).is_leader() && stage.node(N1).term() == term, "nobody is disturbed");
+    time_out(&mut stage, N3);
+    assert!(stage.wire().is_empty(), "it asks no more");
+}
+
+#[test]
+fn a_learner_that_was_removed_while_it_was_away_is_told_too() {
+    // Found by seed 109: who may not campaign asked nobody.
+    let mut stage = founded(3, 3);
+    elect(&mut stage, N3);
+    ask(&mut stage, N3, Change::Demote { node: N3 });
+    stage.isolate(N3);
+    let id = propose(&mut stage, N3, "to nobody");
+    removed_while_away(&mut stage);
+    stage.heal();
+    time_out(&mut stage, N3);
+    stage.run();
+    assert_eq!(stage.answer(N3, id), Some(&Reply::Unknown));
+    assert!(stage.node(N3).status().is_removed);
+}
+
+#[test]
+fn a_node_that_is_taken_in_again_is_a_member_whatever_it_was_told_before() {
+    let mut stage = founded(3, 3);
+    removed_while_away(&mut stage);
+    let (term, commit) = (stage.node(N1).term(), stage.node(N1).commit());
+    let late = Message::Removed { term, commit, commit_term: term };
+    ask(&mut stage, N1, add(N3));
+    stage.heal();
+    beat(&mut stage, N1, 5);
+    assert_eq!(members(&stage, N3), "1 2 3");
+    stage.advance(Duration::from_millis(300));
+    stage.inject(N1, N3, late);
+    stage.run();
+    assert!(!stage.node(N3).status().is_removed, "its log has more than that");
+    elect(&mut stage, N3);
+}
+
+#[test]
+fn a_configuration_that_was_replaced_is_no_reason_to_doubt_a_member() {
+    // What node 3 has in a later place, of an earlier term, was never committed.
+    let mut stage = founded(3, 4);
+    elect(&mut stage, N3);
+    stage.isolate(N3);
+    for _ in 0..9 {
+        propose(&mut stage, N3, "to nobody");
+    }
+    ask(&mut stage, N3, add(N4));
+    stage.run();
+    let own = stage.node(N3).members_index();
+    removed_while_away(&mut stage);
+    assert!(own > stage.node(N1).commit(), "by its place alone it would be later");
+    stage.heal();
+    time_out(&mut stage, N3);
+    stage.run();
+    assert!(stage.node(N3).status().is_removed);
+}
+
 #[test]
 fn a_voter_is_replaced_in_one_change_and_stays_until_the_other_can_take_its_place() {
     let mut stage = founded(3, 4);

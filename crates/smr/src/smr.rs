@@ -167,6 +167,9 @@ impl<S: StateMachine> Machine for Smr<S> {
         self.begin_snapshot(now, out);
         self.nest(now, out, Raft::settle);
         self.apply_deferred(now, out);
+        if !self.queries.is_empty() && self.raft.is_removed() {
+            self.give_up_queries(out);
+        }
     }
 
     fn deadline(&self) -> Option<Time> {

@@ -179,6 +179,32 @@ fn a_follower_asks_its_leader_and_what_it_is_told_serves_for_a_while() {
 }
 
 #[test]
+fn a_query_is_refused_when_its_replica_has_left_before_it_had_what_to_answer_from() {
+    // Found by seed 704: it waited for an entry that nobody was to send any more.
+    let mut one = One::new(1);
+    let term = quorate_raft::Term(5);
+    one.hear(2, Message::Heartbeat { term, commit: Index::ZERO, round: 1 });
+    one.ask(Freshness::Linearizable);
+    one.cell.settle(one.now, &mut one.world);
+    let number = one.world.sent.iter().find_map(|(_, message)| match message {
+        Message::Read { number, .. } => Some(*number),
+        _ => None,
+    });
+    let number = number.expect("its leader is asked");
+    one.hear(2, Message::ReadReply { term, number, index: Some(Index(7)) });
+    assert!(!one.is_answered(), "entry 7 is not here");
+    one.now = one.cell.deadline().unwrap();
+    one.feed(Input::Timer);
+    assert!(!one.is_answered(), "another leader may send it");
+    one.hear(3, Message::Removed { term, commit: Index(9), commit_term: term });
+    let nobody = Reply::Rejected(Rejection::NotLeader { leader: None });
+    assert_eq!(one.world.answers.pop(), Some(nobody));
+    one.hear(2, Message::Heartbeat { term, commit: Index::ZERO, round: 2 });
+    one.ask(Freshness::Linearizable);
+    assert_eq!(one.world.answers, [], "there is room for the next");
+}
+
+#[test]
 fn linearizable_queries_are_capped_before_their_index_is_known() {
     let mut one = One::new(2);
     one.lead();

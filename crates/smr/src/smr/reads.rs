@@ -44,6 +44,17 @@ impl<S: StateMachine> Smr<S> {
         self.ask(now, asked, raft::Request::ReadHere { within }, out);
     }
 
+    /// This node has left the group: what is not committed here will not be.
+    #[cold]
+    pub(super) fn give_up_queries(&mut self, out: Out<'_, S>) {
+        let never = self.queries.split_off(&(self.raft.commit().next(), 0));
+        self.reading -= never.len();
+        let gone = Reply::Rejected(Rejection::NotLeader { leader: None });
+        for (id, _) in never.into_values() {
+            out.answer_eager(id, gone.clone()); // nothing was done
+        }
+    }
+
     pub(super) fn answer_queries(&mut self, out: Out<'_, S>) {
         let applied = self.place.applied();
         while let Some(entry) = self.queries.first_entry() {
