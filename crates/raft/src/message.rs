@@ -13,8 +13,8 @@ use crate::types::{Index, NUMBER_MAX, Term};
 /// A message; `term` is the sender's unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Would you vote for me? Changes nothing at either end. [Raft thesis §9.6] Who is no voter asks
-    /// as well when it hears no leader, to hear whether it has left.
+    /// Would you vote for me? Changes nothing at either end. [Raft thesis §9.6] Who is no voter
+    /// asks as well when it hears no leader, to hear whether it has left.
     PreVote {
         /// The term that the sender would campaign in.
         term: Term,
