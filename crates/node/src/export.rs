@@ -99,7 +99,9 @@ impl<S: StateMachine> Exporter<S> {
     /// Safe: a look changes nothing.
     pub async fn is_ready(&self) -> Result<(), String> {
         let status = self.replica.look(Smr::status).await.map_err(|gone| gone.to_string())?;
-        status.raft.leader.map(drop).ok_or_else(|| "no leader is known".into())
+        let raft = status.raft;
+        let why = if raft.is_removed { "it has left the group" } else { "no leader is known" };
+        raft.leader.map(drop).ok_or_else(|| why.into())
     }
 
     /// Adds every series of the node to `text`.
@@ -290,6 +292,11 @@ fn write_replica(text: &mut Text, status: &quorate_smr::Status) -> Written {
                 "raft_leader",
                 "The leader's number; 0 when none is known.",
                 raft.leader.map_or(0, |l| l.0),
+            ),
+            (
+                "raft_removed",
+                "1 where this node has left the group, and knows it.",
+                u64::from(raft.is_removed),
             ),
             ("raft_last_index", "The last entry of the log.", raft.last.0),
             ("raft_commit_index", "The last entry known to be committed.", raft.commit.0),

@@ -392,7 +392,10 @@ async fn status(node: NodeId, replica: &Replica) -> Answer {
     match replica.look(Smr::status).await {
         Ok(status) => Answer::Status(Box::new(NodeStatus {
             node: node.0,
-            role: format!("{:?}", status.raft.role).to_lowercase(),
+            role: match status.raft.role {
+                _ if status.raft.is_removed => "removed".into(),
+                role => format!("{role:?}").to_lowercase(),
+            },
             term: status.raft.term.0,
             leader: status.raft.leader.map(|leader| leader.0),
             last: status.raft.last.0,

@@ -249,7 +249,8 @@ pub struct MemberInfo {
 pub struct NodeStatus {
     /// The node.
     pub node: u64,
-    /// `leader`, `follower`, `candidate` and so on.
+    /// `leader`, `follower`, `candidate` and so on; `removed` where it has left the group, and
+    /// knows it.
     pub role: String,
     /// Its term.
     pub term: u64,

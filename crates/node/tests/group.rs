@@ -60,6 +60,28 @@ fn a_node_joins_a_running_cluster_and_another_leaves_it() {
 }
 
 #[test]
+fn a_node_that_was_removed_while_it_was_down_learns_it_when_it_is_back() {
+    run(async {
+        let mut cluster = Cluster::start(3);
+        let leader = cluster.leader(None);
+        let away = leader % 3 + 1;
+        cluster.end(away, Some(Signal::KILL));
+        assert!(!group(&cluster, &["remove", &away.to_string()]).contains(&away.to_string()));
+        // Longer than those who leave are told so: nobody sends it anything unasked.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.run(away);
+        let client = cluster.client(PATIENCE);
+        let begun = Instant::now();
+        while client.status(away as u64).await.is_none_or(|status| status.role != "removed") {
+            assert!(begun.elapsed() < PATIENCE, "in: {}", cluster.log(away));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let members = group(&cluster, &[]);
+        assert!(!members.contains(&away.to_string()), "{members}");
+    });
+}
+
+#[test]
 fn a_new_node_that_is_not_there_is_waited_for_until_that_is_cancelled() {
     run(async {
         let cluster = Cluster::start(3);
