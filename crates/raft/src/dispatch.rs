@@ -47,6 +47,7 @@ impl Raft {
         }
     }
 
+    #[inline(never)]
     fn on_any_message(&mut self, now: Time, from: Peer, message: Message, out: Out<'_>) {
         if !self.admits(from, &message, out) {
             return;

@@ -184,16 +184,14 @@ impl Machine for Raft {
 
     fn handle(&mut self, now: Time, input: Input<Self>, out: &mut Outbox<Self>) {
         self.stirred = true;
+        // Those that come for every entry go straight on.
         match input {
-            Input::Started => self.on_started(now, out),
-            Input::Timer => self.on_timer(now, out),
             Input::Message { from, message } => self.on_message(now, from, message, out),
-            Input::Link { peer, state } => self.on_link(now, peer, state, out),
             Input::Durable { upto } => self.on_durable(now, upto, out),
-            Input::Checkpoint { before } => self.on_checkpoint(before, out),
-            Input::Stored(stored) => self.on_stored(now, stored, out),
-            Input::Worked(_) => {} // it hands no work over
-            Input::Request { id, request } => self.on_request(now, id, request, out),
+            Input::Request { id, request: Request::Propose(proposals) } => {
+                self.on_propose(id, proposals, out);
+            }
+            other => self.handle_rarely(now, other, out),
         }
         if core::mem::take(&mut self.role_changed) {
             self.tell_role(out);
@@ -231,6 +229,21 @@ impl Machine for Raft {
 }
 
 impl Raft {
+    /// Apart, so that what comes for every entry needs no room for all that these do.
+    #[inline(never)]
+    fn handle_rarely(&mut self, now: Time, input: Input<Self>, out: Out<'_>) {
+        match input {
+            Input::Started => self.on_started(now, out),
+            Input::Timer => self.on_timer(now, out),
+            Input::Message { .. } | Input::Durable { .. } => {} // they went straight on
+            Input::Link { peer, state } => self.on_link(now, peer, state, out),
+            Input::Checkpoint { before } => self.on_checkpoint(before, out),
+            Input::Stored(stored) => self.on_stored(now, stored, out),
+            Input::Worked(_) => {} // it hands no work over
+            Input::Request { id, request } => self.on_request(now, id, request, out),
+        }
+    }
+
     /// What few bursts end with.
     #[cold]
     fn settle_rarely(&mut self, out: Out<'_>) {
